@@ -50,6 +50,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
+@pytest.fixture(params=_DATABASES)
+def server_database_url(request: pytest.FixtureRequest) -> str | None:
+    """What `start_server` takes: the test runs once on SQLite (None) and once on a new, empty PostgreSQL database."""
+    if request.param == "sqlite":
+        return None
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
 @pytest.fixture
 def start_server(tmp_path: Path) -> "Iterator[Callable[..., RunningServer]]":
     """Start real servers: `start_server(database_url=..., env=...)`; all of them end with the test.
