@@ -130,4 +130,8 @@ def parse_rfc3339(text: str) -> float:
         seconds += away if sign == "-" else -away
     if not _FIRST_MS <= seconds * 1000 <= _LAST_MS:
         raise ValueError("expected a time within the years 1 to 9999 in UTC")
-    return float(seconds) if fraction is None else seconds + int(fraction) / 10 ** len(fraction)
+    if fraction is None:
+        return float(seconds)
+    # One division of whole numbers: a sum of two floats would round twice.
+    scale: int = 10 ** len(fraction)
+    return (seconds * scale + int(fraction)) / scale

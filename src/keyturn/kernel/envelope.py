@@ -134,6 +134,7 @@ def open_sealed(
     version: int,
 ) -> bytes:
     """Open a sealed value; raises EnvelopeError when key, place or any byte is not what it was sealed with."""
+    _require_key(workspace_key)
     opening = blob[: _wrapped_start(blob) + _WRAPPED_BYTES]
     nonce = blob[len(opening) : len(opening) + _NONCE_BYTES]
     place = _place(purpose, workspace, path, version)
@@ -141,8 +142,7 @@ def open_sealed(
         data_key = unwrap(workspace_key, opening[-_WRAPPED_BYTES:])
         return AESGCM(data_key).decrypt(nonce, blob[len(opening) + _NONCE_BYTES :], opening + place)
     except (EnvelopeError, InvalidTag, ValueError):
-        # One answer for every cause, so that it tells an attacker nothing; asked again below for our own misuse.
-        _require_key(workspace_key)
+        # One answer for every cause, so that it tells an attacker nothing.
         raise EnvelopeError(_CLOSED) from None
 
 

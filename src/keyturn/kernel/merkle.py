@@ -121,9 +121,8 @@ class Frontier:
             raise ValueError(f"expected frontier format {_FORMAT}, found {data[4]}")
         (size,) = struct.unpack_from(">Q", data, 5)
         if len(data) != _FIXED_BYTES + HASH_BYTES * size.bit_count():
-            raise ValueError(
-                f"expected {size.bit_count()} subtrees for size {size}, found {len(data) - _FIXED_BYTES} bytes"
-            )
+            found = len(data) - _FIXED_BYTES
+            raise ValueError(f"expected {size.bit_count()} subtrees for size {size}, found {found} bytes")
         return cls(size, _split(data[_FIXED_BYTES:]))
 
 
