@@ -1,0 +1,19 @@
+"""Access: who may do what, and the one door through which everything is done.
+
+    principal (user | service | agent) --member of--> role
+    grant = principal or role + actions + resource pattern + conditions (environment, CIDR, time); empty means deny
+    a management token's rights = its own scopes AND its principal's grants
+
+An operation enters through `Door`: the caller is authenticated and authorised against the database inside the
+transaction that does the work, never from a replica.  A denial of a known principal is itself an audit leaf.
+A resource the caller may not know about answers exactly like one that does not exist.
+
+Resource names, matched with `keyturn.kernel.match`:
+
+    workspace/<name>                       principal/<id>      role/<name>      grant/<id>
+    keyspace/<keyspace name>               key/<keyspace name>/<key id>
+    audit/log                              node/<id>
+    ~instance/workspace/<name>             what concerns the whole installation; `~` is matched by no wildcard
+
+Management tokens are keys in the workspace's keyspace `~system`, which no wildcard matches either.
+"""

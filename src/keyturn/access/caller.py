@@ -1,0 +1,83 @@
+"""Who is calling: an authenticated principal with its rights, or a bearer token not yet proven."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from keyturn.audit.leaf import Actor
+
+if TYPE_CHECKING:
+    from keyturn.kernel.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request brought: a bearer token to be proven inside the transaction, and where it came from."""
+
+    token: Secret
+    ip: str | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenOwner:
+    """What the token port answers for a proven token."""
+
+    workspace: str
+    principal: str
+    token_id: str
+    scopes: tuple[str, ...]
+    """Patterns over action names; empty means no restriction beyond the principal's grants."""
+    resources: tuple[str, ...]
+    """Patterns over resource names; empty likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """When a grant applies; an empty field does not restrict."""
+
+    environments: tuple[str, ...] = ()
+    cidrs: tuple[str, ...] = ()
+    not_before: float | None = None
+    not_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One right in force."""
+
+    id: str
+    subject: str
+    actions: tuple[str, ...]
+    resource: str
+    conditions: Conditions
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated principal, as seen inside one transaction."""
+
+    workspace: str
+    principal: str
+    kind: str
+    name: str
+    token_id: str | None
+    token_scopes: tuple[str, ...]
+    token_resources: tuple[str, ...]
+    grants: tuple[Grant, ...]
+    ip: str | None = None
+    request_id: str | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """The caller as an audit leaf names it."""
+        return Actor(self.principal, self.kind, self.name, self.token_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What an operation touches: its name and, where it has one, its environment."""
+
+    name: str
+    environment: str | None = None

@@ -1,0 +1,183 @@
+"""The door: every management operation enters here and cannot leave without an audit leaf.
+
+    write:  authenticate -> unit of work (authorise, load, decide, save, record) -> commit -> value
+    read:   authenticate -> authorise -> load -> value
+
+A write that records no leaf is our own bug and is rolled back.  A denial of a known principal rolls the unit back
+and commits a leaf of its own.  A bad token costs no commit: it is counted by `UnauthenticatedSink` and coalesced.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from keyturn.access import rules, store
+from keyturn.audit.leaf import Detail, Leaf
+from keyturn.errors import BrokenInvariantError, ForbiddenError, KeyturnError, UnauthenticatedError, not_found
+from keyturn.storage.transaction import ChangeKind, Committed, Entry, RefusedError, Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sqlalchemy import Connection
+
+    from keyturn.access.caller import Caller, Credentials, Resource
+    from keyturn.access.ports import TokenAuthority
+    from keyturn.storage.database import Database
+    from keyturn.wire.actions import Action
+
+T = TypeVar("T")
+
+
+class UnauthenticatedSink(Protocol):
+    """Counts failed authentications per network and minute; implemented by audit."""
+
+    def count(self, ip: str | None, at: float) -> None:
+        """Count one failure; must not touch the database."""
+        ...
+
+
+@dataclass(slots=True)
+class Operation:
+    """One authenticated operation in progress: a caller, a connection and the time.
+
+    `writing` is None in a read.
+    """
+
+    connection: Connection
+    now: float
+    caller: Caller
+    writing: Transaction | None
+    recorded: bool = False
+
+    @property
+    def workspace(self) -> str:
+        """The caller's workspace; every query names it."""
+        return self.caller.workspace
+
+    def authorise(self, action: Action, resource: Resource | None, *, kind: str = "", name: str = "") -> None:
+        """Return if the caller may do this, else raise the refusal that the door will put on record.
+
+        `resource` None means that the thing named `name` does not exist here.  The answer is the same
+        NotFoundError when the caller may not know of it; it is a ForbiddenError only for a caller who may
+        read it (the `noun.read` of the action) but not do this.
+        """
+        if resource is not None and rules.may(self.caller, action, resource, self.now):
+            return
+        public: KeyturnError
+        if resource is not None and rules.may_know(self.caller, action, resource, self.now):
+            public = ForbiddenError(
+                f"{self.caller.principal} may not {action} on {resource.name}",
+                hint="ask a workspace administrator for a grant, or see `keyturn grants explain`",
+            )
+        elif kind:
+            public = not_found(kind, name)
+        else:
+            public = ForbiddenError(f"{self.caller.principal} may not {action}")
+        if resource is None and kind:
+            raise public
+        named = resource.name if resource is not None else ""
+        raise RefusedError(public, Entry(self.workspace, ChangeKind.AUDIT, "", self._leaf(action, named, "denied", {}).row()))
+
+    def allows(self, action: Action, resource: Resource) -> bool:
+        """Tell whether the caller may do this, without a refusal; for filtering lists."""
+        return rules.may(self.caller, action, resource, self.now)
+
+    def record(
+        self,
+        action: Action,
+        resource: str,
+        *,
+        kind: ChangeKind,
+        entity: str,
+        detail: dict[str, Detail] | None = None,
+        awaited: bool = False,
+    ) -> None:
+        """Leave an audit leaf and a change row for `entity` in this unit."""
+        if self.writing is None:
+            message = "a read tried to record"
+            raise BrokenInvariantError(message)
+        leaf = self._leaf(action, resource, "allowed", detail or {})
+        self.writing.append(Entry(self.workspace, kind, entity, leaf.row(), awaited=awaited))
+        self.recorded = True
+
+    def announce(self, kind: ChangeKind, entity: str, *, awaited: bool = False) -> None:
+        """Leave a change row without a leaf, for an entity that changed along with the recorded one."""
+        if self.writing is None:
+            message = "a read tried to announce a change"
+            raise BrokenInvariantError(message)
+        self.writing.append(Entry(self.workspace, kind, entity, awaited=awaited))
+
+    def unchanged(self) -> None:
+        """State that this unit changes nothing (a replay, or the state asked for already holds), so it owes no leaf."""
+        self.recorded = True
+
+    def _leaf(self, action: Action, resource: str, outcome: str, detail: dict[str, Detail]) -> Leaf:
+        return Leaf(
+            workspace=self.workspace,
+            action=action,
+            outcome="denied" if outcome == "denied" else "allowed",
+            actor=self.caller.actor,
+            resource=resource,
+            at=self.now,
+            detail=detail,
+            request_id=self.caller.request_id,
+            ip=self.caller.ip,
+        )
+
+
+class Door:
+    """Lets authenticated callers in; see the module."""
+
+    def __init__(self, database: Database, tokens: TokenAuthority, unauthenticated: UnauthenticatedSink) -> None:
+        """Need a database, a token authority and a place to count failures."""
+        self.database = database
+        self._tokens = tokens
+        self._unauthenticated = unauthenticated
+
+    async def write(self, credentials: Credentials, work: Callable[[Operation], T]) -> Committed[T]:
+        """Run `work` as the bearer of `credentials` and return once it is durable."""
+
+        def unit(transaction: Transaction) -> T:
+            caller = self._authenticate(transaction.connection, credentials, transaction.now)
+            operation = Operation(transaction.connection, transaction.now, caller, transaction)
+            value = work(operation)
+            if not operation.recorded:
+                message = "an operation left no audit leaf"
+                raise BrokenInvariantError(message)
+            return value
+
+        return await self._counted(credentials, self.database.write(unit))
+
+    async def read(self, credentials: Credentials, work: Callable[[Operation], T]) -> T:
+        """Run `work` as the bearer of `credentials` in a read-only transaction.
+
+        A refusal of a known principal is put on record in a transaction of its own before it is raised.
+        """
+        now = self.database.clock.now()
+
+        def unit(connection: Connection) -> T:
+            return work(Operation(connection, now, self._authenticate(connection, credentials, now), None))
+
+        try:
+            return await self._counted(credentials, self.database.read(unit))
+        except RefusedError as refused:
+            entry = refused.refusal
+            await self.database.write(lambda transaction: transaction.append(entry))
+            raise refused.public from None
+
+    async def _counted(self, credentials: Credentials, running: Awaitable[T]) -> T:
+        try:
+            return await running
+        except UnauthenticatedError:
+            self._unauthenticated.count(credentials.ip, self.database.clock.now())
+            raise
+
+    def _authenticate(self, connection: Connection, credentials: Credentials, now: float) -> Caller:
+        owner = self._tokens.prove(connection, credentials.token.reveal(), now)
+        caller = None if owner is None else store.load_caller(connection, owner, credentials, now)
+        if caller is None:
+            message = "the bearer token is not valid"
+            raise UnauthenticatedError(message, hint="use a management token; `keyturn login` stores one")
+        return caller

@@ -1,0 +1,90 @@
+"""An audit leaf: one thing that was done, or refused, as exact bytes.
+
+    {"action":"key.revoke","actor":{"id":"prn_…","kind":"user","name":"…","token":"…"},"at":"2026-01-02T03:04:05.678Z",
+     "detail":{…},"id":"evt_…","outcome":"allowed","request":{"id":"req_…","ip":"…"},"resource":"key/orders/key_…",
+     "salt":"<22 characters>","v":1,"workspace":"wsp_…"}
+
+Canonical form: UTF-8, keys sorted, no insignificant space, as JCS (RFC 8785) restricted to strings, booleans,
+integers, lists and objects (no floats).  The salt is 128 random bits in base62, which keeps low-entropy content from
+being guessed from its hash after an erasure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from keyturn.errors import BrokenInvariantError
+from keyturn.kernel.clock import rfc3339
+from keyturn.kernel.ids import new_id
+from keyturn.kernel.secret import random_base62
+from keyturn.storage.transaction import LeafRow
+
+FORMAT = 1
+Outcome = Literal["allowed", "denied", "failed"]
+Detail = str | int | bool | None | list["Detail"] | dict[str, "Detail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acted; `token` is the id of the management token's version, never anything of its secret."""
+
+    id: str
+    kind: str
+    name: str = ""
+    token: str | None = None
+
+
+SYSTEM = Actor("system", "system")
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One leaf before it is encoded."""
+
+    workspace: str
+    action: str
+    outcome: Outcome
+    actor: Actor
+    resource: str
+    at: float
+    detail: dict[str, Detail] = field(default_factory=dict)
+    request_id: str | None = None
+    ip: str | None = None
+
+    def row(self) -> LeafRow:
+        """Encode with a fresh id and salt; raises BrokenInvariantError for a detail that is not canonical JSON."""
+        leaf_id = new_id("evt", self.at)
+        actor: dict[str, Detail] = {"id": self.actor.id, "kind": self.actor.kind, "name": self.actor.name}
+        if self.actor.token is not None:
+            actor["token"] = self.actor.token
+        content: dict[str, Detail] = {
+            "action": str(self.action),
+            "actor": actor,
+            "at": rfc3339(self.at),
+            "detail": self.detail,
+            "id": leaf_id,
+            "outcome": self.outcome,
+            "request": {"id": self.request_id, "ip": self.ip},
+            "resource": self.resource,
+            "salt": random_base62(22),
+            "v": FORMAT,
+            "workspace": self.workspace,
+        }
+        _require_canonical(content)
+        body = msgspec.json.encode(content, order="sorted")
+        return LeafRow(leaf_id, self.at, str(self.action), self.outcome, self.actor.id, self.resource, body)
+
+
+def _require_canonical(value: object) -> None:
+    if isinstance(value, dict):
+        for item in value.values():
+            _require_canonical(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _require_canonical(item)
+    elif not isinstance(value, str | int | None):
+        message = f"an audit detail of type {type(value).__name__} has no canonical form"
+        raise BrokenInvariantError(message)

@@ -1,0 +1,259 @@
+"""Settings: one frozen value, read once from the environment.
+
+Every setting is a variable `KEYTURN_<NAME>`.  `KEYTURN_<NAME>_FILE` reads it from a file instead, for the
+settings marked secret.  An unknown `KEYTURN_` variable is an error, so that a misspelt one is not a silent
+default.  This is the only module that reads the environment.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from keyturn.errors import ConfigError
+from keyturn.kernel.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+PREFIX = "KEYTURN_"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as the docs and checks see it."""
+
+    name: str
+    default: str
+    doc: str
+    example: str
+    secret: bool = False
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return PREFIX + self.name.upper()
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("data", "./data", "The data folder: SQLite file, root key, admin token, lock.", "/var/lib/keyturn"),
+    Setting("host", "127.0.0.1", "Address to listen on; one that is not loopback needs TLS.", "0.0.0.0"),  # noqa: S104
+    Setting("port", "8700", "Port to listen on.", "8700"),
+    Setting(
+        "database_url",
+        "",
+        "PostgreSQL as postgresql://user:password@host/name; empty means SQLite in the data folder.",
+        "postgresql://keyturn@db/keyturn",
+        secret=True,
+    ),
+    Setting(
+        "valkey_url",
+        "",
+        "Valkey or Redis for cluster-wide limits; accepted and not used yet.",
+        "redis://cache:6379/0",
+        secret=True,
+    ),
+    Setting("workers", "1", "Worker processes; more than one needs PostgreSQL.", "2"),
+    Setting("tls_cert", "", "PEM certificate chain to serve TLS with.", "/etc/keyturn/tls.pem"),
+    Setting("tls_key", "", "PEM private key (PKCS#8) that belongs to it.", "/etc/keyturn/tls.key"),
+    Setting(
+        "tls",
+        "",
+        "`terminated` when a proxy in front terminates TLS; then trusted_proxies must list it.",
+        "terminated",
+    ),
+    Setting("trusted_proxies", "", "Networks of proxies whose forwarding headers count, by comma.", "10.0.0.0/8"),
+    Setting("kek_provider", "file", "Where the root key (KEK) comes from: `file` or `env`.", "env"),
+    Setting("kek_path", "", "File of the root key; empty means `kek` in the data folder.", "/run/secrets/kek"),
+    Setting("kek", "", "The root key itself, for the `env` provider.", "keyturn-kek-v1 kek_… …", secret=True),
+    Setting(
+        "checkpoint_sink",
+        "",
+        "Where signed audit checkpoints also go: a file path or an https:// address.",
+        "/mnt/worm/checkpoints.jsonl",
+    ),
+    Setting("log_level", "info", "Lowest level that is logged: debug, info, warning, error.", "warning"),
+    Setting("log_format", "auto", "`json`, `console`, or `auto` (console on a terminal).", "json"),
+    Setting("shutdown_seconds", "20", "How long a stop may take before it is forced.", "20"),
+    Setting("url", "http://127.0.0.1:8700", "Address of the server, for the command line.", "https://keys.example.com"),
+    Setting("token", "", "Management token, for the command line.", "kt_mgmt_…", secret=True),
+    Setting("profile", "", "Profile saved by `keyturn login`, for the command line.", "production"),
+)
+"""Every setting; the reference in the docs is checked against this list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings, parsed; secrets are masked in its repr."""
+
+    data: Path = Path("data")
+    host: str = "127.0.0.1"
+    port: int = 8700
+    database_url: Secret | None = None
+    valkey_url: Secret | None = None
+    workers: int = 1
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls: Literal["", "terminated"] = ""
+    trusted_proxies: tuple[Network, ...] = ()
+    kek_provider: str = "file"
+    kek_file: Path | None = None
+    kek: Secret | None = None
+    checkpoint_sink: str = ""
+    log_level: str = "info"
+    log_format: str = "auto"
+    shutdown_seconds: int = 20
+    url: str = "http://127.0.0.1:8700"
+    token: Secret | None = None
+    profile: str = ""
+
+    @property
+    def sqlite_path(self) -> Path:
+        """The SQLite file."""
+        return self.data / "keyturn.db"
+
+    @property
+    def asyncpg_url(self) -> str | None:
+        """The PostgreSQL address in the driver's form, None for SQLite.  Holds a password: never log it."""
+        if self.database_url is None:
+            return None
+        scheme, _, rest = self.database_url.reveal().partition("://")
+        if scheme not in {"postgresql", "postgres", "postgresql+asyncpg"} or not rest:
+            message = f"{PREFIX}DATABASE_URL has scheme {scheme[:32]!r}; expected postgresql://"
+            raise ConfigError(message, hint="leave it empty to use SQLite")
+        return f"postgresql+asyncpg://{rest}"
+
+    @property
+    def serves_tls(self) -> bool:
+        """Whether the server itself speaks TLS."""
+        return self.tls_cert is not None and self.tls_key is not None
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the listening address is reachable from this machine only."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def check_serving(self) -> None:
+        """Refuse settings that would be unsafe to serve with; raises ConfigError saying what to set."""
+        if (self.tls_cert is None) != (self.tls_key is None):
+            message = "only one of KEYTURN_TLS_CERT and KEYTURN_TLS_KEY is set"
+            raise ConfigError(message, hint="set both")
+        if self.tls == "terminated" and not self.trusted_proxies:
+            message = "KEYTURN_TLS=terminated needs KEYTURN_TRUSTED_PROXIES"
+            raise ConfigError(message, hint="list the networks of the proxies in front, for example 10.0.0.0/8")
+        if not self.is_loopback and not self.serves_tls and self.tls != "terminated":
+            message = f"{self.host} can be reached from other machines, and TLS is not set up"
+            raise ConfigError(
+                message,
+                hint="set KEYTURN_TLS_CERT and KEYTURN_TLS_KEY, or KEYTURN_TLS=terminated with KEYTURN_TRUSTED_PROXIES",
+            )
+        if self.workers > 1 and self.database_url is None:
+            message = f"KEYTURN_WORKERS={self.workers} needs PostgreSQL; SQLite is for exactly one worker"
+            raise ConfigError(message, hint="set KEYTURN_DATABASE_URL, or KEYTURN_WORKERS=1")
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Parse the environment; raises ConfigError naming the variable, never showing a secret's value."""
+    given = dict(os.environ if environ is None else environ)
+    known = {setting.variable: setting for setting in SETTINGS}
+    values: dict[str, str] = {}
+    for variable, value in given.items():
+        if not variable.startswith(PREFIX):
+            continue
+        setting = known.get(variable)
+        if setting is not None:
+            if value:
+                values[setting.name] = value
+            continue
+        setting = known.get(variable.removesuffix("_FILE"))
+        if setting is None or not setting.secret:
+            message = f"{variable} is not a setting"
+            raise ConfigError(message, hint="see docs/operations/settings.md; a misspelt name is refused")
+        if value:
+            values[setting.name] = _read_secret(variable, value)
+    return _parse(values)
+
+
+def _read_secret(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{variable} names {path!r}, which cannot be read"
+        raise ConfigError(message, hint="check the path and its mode", internal=type(error).__name__) from error
+
+
+def _parse(values: dict[str, str]) -> Settings:
+    tls = values.get("tls", "")
+    if tls not in {"", "terminated"}:
+        message = f"KEYTURN_TLS is {tls[:32]!r}; expected `terminated` or nothing"
+        raise ConfigError(message)
+    return Settings(
+        data=Path(values.get("data", "data")),
+        host=values.get("host", "127.0.0.1"),
+        port=_integer(values, "port", 8700, 0, 65535),
+        database_url=_secret(values, "database_url"),
+        valkey_url=_secret(values, "valkey_url"),
+        workers=_integer(values, "workers", 1, 1, 64),
+        tls_cert=_path(values, "tls_cert"),
+        tls_key=_path(values, "tls_key"),
+        tls="terminated" if tls else "",
+        trusted_proxies=_networks(values.get("trusted_proxies", "")),
+        kek_provider=values.get("kek_provider", "file"),
+        kek_file=_path(values, "kek_path"),
+        kek=_secret(values, "kek"),
+        checkpoint_sink=values.get("checkpoint_sink", ""),
+        log_level=_choice(values, "log_level", "info", ("debug", "info", "warning", "error")),
+        log_format=_choice(values, "log_format", "auto", ("auto", "json", "console")),
+        shutdown_seconds=_integer(values, "shutdown_seconds", 20, 1, 600),
+        url=values.get("url", "http://127.0.0.1:8700").rstrip("/"),
+        token=_secret(values, "token"),
+        profile=values.get("profile", ""),
+    )
+
+
+def _integer(values: dict[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = values.get(name)
+    if text is None:
+        return default
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1  # noqa: PLR2004 -- fits 32 bits
+    if not low <= number <= high:
+        message = f"{PREFIX}{name.upper()} is {text[:32]!r}; expected a whole number from {low} to {high}"
+        raise ConfigError(message)
+    return number
+
+
+def _choice(values: dict[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:
+    text = values.get(name, default)
+    if text not in allowed:
+        message = f"{PREFIX}{name.upper()} is {text[:32]!r}; expected one of {', '.join(allowed)}"
+        raise ConfigError(message)
+    return text
+
+
+def _secret(values: dict[str, str], name: str) -> Secret | None:
+    return Secret(values[name]) if name in values else None
+
+
+def _path(values: dict[str, str], name: str) -> Path | None:
+    return Path(values[name]) if name in values else None
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    networks: list[Network] = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        try:
+            networks.append(ipaddress.ip_network(part))
+        except ValueError as error:
+            message = f"KEYTURN_TRUSTED_PROXIES holds {part[:64]!r}, which is not a network"
+            raise ConfigError(message, hint="write networks such as 10.0.0.0/8, separated by commas") from error
+    return tuple(networks)

@@ -1,0 +1,164 @@
+"""The follower: one poll loop per worker that carries the change log's news to whoever keeps state in memory.
+
+    tick (25 ms, or at once after a commit of this process)
+      head of another log, or below what was applied, or cursor gone -> reload everything, not fresh meanwhile
+      head above applied -> read the rows and the current state of their entities -> apply -> advance
+
+A consumer reads on a database thread or connection (`load`, `refresh`) and returns a closure that is applied on the
+event loop in one step, so that what is served never shows half a change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from keyturn.errors import GoneError, KeyturnError
+from keyturn.storage.change_log import Change, Head, read_changes, read_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Connection
+
+    from keyturn.storage.database import Database
+
+POLL_SECONDS = 0.025
+RETRY_SECONDS = 0.25
+
+
+class Consumer(Protocol):
+    """State in memory that follows the log."""
+
+    def load(self, connection: Connection) -> Callable[[], None]:
+        """Read everything; the returned closure replaces the whole state."""
+        ...
+
+    def refresh(self, connection: Connection, changes: Sequence[Change]) -> Callable[[], None]:
+        """Read the current state of what changed; the returned closure applies it."""
+        ...
+
+
+class Position(Protocol):
+    """Told how far the log has been applied (the freshness state machine, the confirming thread)."""
+
+    def reloaded(self, log_id: str, seq: int) -> None:
+        """Everything was reloaded from a snapshot at `seq` of the log."""
+        ...
+
+    def advanced(self, seq: int, awaited: int) -> None:
+        """Everything up to `seq` has been applied; somebody waits for `awaited`."""
+        ...
+
+    def lost(self) -> None:
+        """The state no longer follows a known log; nothing may be served from it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    head: Head
+    changes: list[Change]
+    apply: list[Callable[[], None]]
+
+
+class Follower:
+    """Runs the poll loop for the consumers of one worker."""
+
+    def __init__(self, database: Database, consumers: Sequence[Consumer], positions: Sequence[Position]) -> None:
+        """Follow `database` for the consumers, reporting to the positions."""
+        self._database = database
+        self._consumers = consumers
+        self._positions = positions
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self.log_id = ""
+        self.applied = -1
+        self.failures = 0
+        self._ticked = asyncio.Condition()
+        self._ticks = 0
+        database.on_commit(lambda _seq: self._loop.call_soon_threadsafe(self._wake.set))
+
+    async def load(self) -> None:
+        """Load the snapshot; register the node first."""
+        for position in self._positions:
+            position.lost()
+        self.log_id, self.applied = "", -1
+
+        def work(connection: Connection) -> _News:
+            head = read_head(connection)
+            return _News(head, [], [consumer.load(connection) for consumer in self._consumers])
+
+        news = await self._database.read(work)
+        for apply in news.apply:
+            apply()
+        self.log_id, self.applied = news.head.log_id, news.head.seq
+        for position in self._positions:
+            position.reloaded(news.head.log_id, news.head.seq)
+
+    async def run(self) -> None:
+        """Poll until cancelled; a failing database is retried and counted, never given up on."""
+        while True:
+            try:
+                await self.tick()
+                pause = POLL_SECONDS
+            except KeyturnError:
+                self.failures += 1
+                pause = RETRY_SECONDS
+            try:
+                await asyncio.wait_for(self._wake.wait(), pause)
+            except TimeoutError:
+                pass
+            self._wake.clear()
+
+    async def tick(self) -> None:
+        """Bring the consumers up to the head as it is now."""
+        head = await self._database.head()
+        if self.applied < 0 or head.log_id != self.log_id or head.seq < self.applied:
+            await self.load()
+        while self.applied < head.seq:
+            try:
+                await self._follow()
+            except GoneError:
+                await self.load()
+        for position in self._positions:
+            position.advanced(self.applied, head.awaited)
+        async with self._ticked:
+            self._ticks += 1
+            self._ticked.notify_all()
+
+    async def caught_up(self, timeout_seconds: float) -> bool:
+        """Wait for a tick that began after this call, hence saw every commit before it; False on timeout.
+
+        Any number of callers share one tick, so waiting here costs the database nothing.
+        """
+        wanted = self._ticks + 2
+        self._wake.set()
+
+        async def wait() -> None:
+            async with self._ticked:
+                await self._ticked.wait_for(lambda: self._ticks >= wanted)
+
+        try:
+            await asyncio.wait_for(wait(), timeout_seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _follow(self) -> None:
+        after = self.applied
+
+        def work(connection: Connection) -> _News:
+            changes = read_changes(connection, after)
+            head = read_head(connection)
+            return _News(head, changes, [consumer.refresh(connection, changes) for consumer in self._consumers])
+
+        news = await self._database.read(work)
+        if news.head.log_id != self.log_id:
+            await self.load()
+            return
+        for apply in news.apply:
+            apply()
+        if news.changes:
+            self.applied = news.changes[-1].seq

@@ -1,0 +1,194 @@
+"""The keyring: workspace keys under the KEK, and every other server key sealed under its workspace key.
+
+    KEK --AES-KWP--> workspace key --envelope--> pepper | audit signing key | HMAC key | ...
+
+Keys of one purpose and path form a list: the newest (`current`) seals or hashes, the others still open, and one
+is `retired` only when nothing refers to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, insert, select, update
+
+from keyturn.errors import BrokenInvariantError, IntegrityError, KekError
+from keyturn.kernel import envelope
+from keyturn.kernel.ids import new_id
+from keyturn.storage.schema import sealed_key, workspace_key
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from keyturn.storage.kek import KekProvider
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OpenedKey:
+    """A server key in the clear; its repr shows the id only."""
+
+    id: str
+    number: int
+    state: str
+    value: bytes
+
+    def __repr__(self) -> str:
+        """Name the key, not its value."""
+        return f"OpenedKey({self.id!r}, number={self.number}, state={self.state!r})"
+
+
+class Keyring:
+    """Opens and seals server keys; unwrapped workspace keys are kept in memory."""
+
+    def __init__(self, provider: KekProvider) -> None:
+        """Use one KEK provider."""
+        self.provider = provider
+        self._workspace_keys: dict[str, bytes] = {}
+
+    def check(self, connection: Connection) -> None:
+        """Refuse to go on unless every workspace key opens under this KEK.
+
+        Raises KekError naming the id that is wanted.
+        """
+        rows = connection.execute(select(workspace_key.c.id, workspace_key.c.kek_id, workspace_key.c.wrapped)).all()
+        for row in rows:
+            if row.kek_id != self.provider.id:
+                message = f"the data is sealed under root key {row.kek_id}, but {self.provider.id} was given"
+                raise KekError(message, hint=f"provide root key {row.kek_id}")
+            self._workspace_keys[row.id] = self.provider.unwrap(row.wrapped)
+
+    def create_workspace_key(self, connection: Connection, workspace: str, now: float) -> str:
+        """Make and store a new workspace key; it becomes the one that seals.  Returns its id."""
+        key = envelope.new_key()
+        key_id = new_id("wsk", now)
+        connection.execute(
+            insert(workspace_key).values(
+                id=key_id,
+                workspace=workspace,
+                kek_id=self.provider.id,
+                wrapped=self.provider.wrap(key),
+                created_at=now,
+            )
+        )
+        return key_id
+
+    def create(
+        self, connection: Connection, workspace: str, purpose: str, path: str, now: float, value: bytes | None = None
+    ) -> OpenedKey:
+        """Seal a new key (random unless given) as the current one; the one before becomes `previous`."""
+        highest = connection.execute(
+            select(func.max(sealed_key.c.number)).where(*_named(workspace, purpose, path))
+        ).scalar()
+        number = (highest or 0) + 1
+        value = envelope.new_key() if value is None else value
+        key_id = new_id("sky", now)
+        using = self._sealing_key(connection, workspace)
+        sealed = envelope.seal(
+            self._workspace_key(connection, using),
+            using,
+            purpose=purpose,
+            workspace=workspace,
+            path=path,
+            version=number,
+            plaintext=value,
+        )
+        connection.execute(
+            update(sealed_key)
+            .where(*_named(workspace, purpose, path), sealed_key.c.state == "current")
+            .values(state="previous")
+        )
+        connection.execute(
+            insert(sealed_key).values(
+                id=key_id,
+                workspace=workspace,
+                purpose=purpose,
+                path=path,
+                number=number,
+                state="current",
+                sealed=sealed,
+                created_at=now,
+            )
+        )
+        return OpenedKey(key_id, number, "current", value)
+
+    def all(self, connection: Connection, workspace: str, purpose: str, path: str) -> list[OpenedKey]:
+        """Open every key of a purpose and path that is not retired, newest first."""
+        rows = connection.execute(
+            select(sealed_key)
+            .where(*_named(workspace, purpose, path), sealed_key.c.state != "retired")
+            .order_by(sealed_key.c.number.desc())
+        ).all()
+        return [
+            OpenedKey(
+                row.id,
+                row.number,
+                row.state,
+                self._open(connection, row.sealed, workspace=workspace, purpose=purpose, path=path, number=row.number),
+            )
+            for row in rows
+        ]
+
+    def current(self, connection: Connection, workspace: str, purpose: str, path: str) -> OpenedKey:
+        """Open the current key; raises BrokenInvariantError when there is none."""
+        for key in self.all(connection, workspace, purpose, path):
+            if key.state == "current":
+                return key
+        message = f"no current {purpose} key for {path!r}"
+        raise BrokenInvariantError(message)
+
+    def retire(self, connection: Connection, workspace: str, purpose: str, path: str, number: int) -> bool:
+        """Retire a previous key; the caller has made sure that nothing refers to it.  False if it was not previous."""
+        done = connection.execute(
+            update(sealed_key)
+            .where(
+                *_named(workspace, purpose, path), sealed_key.c.number == number, sealed_key.c.state == "previous"
+            )
+            .values(state="retired")
+        )
+        return done.rowcount == 1
+
+    def _open(
+        self, connection: Connection, blob: bytes, *, workspace: str, purpose: str, path: str, number: int
+    ) -> bytes:
+        using = envelope.header(blob).workspace_key_id
+        try:
+            return envelope.open_sealed(
+                self._workspace_key(connection, using),
+                blob,
+                purpose=purpose,
+                workspace=workspace,
+                path=path,
+                version=number,
+            )
+        except envelope.EnvelopeError as error:
+            message = f"the sealed {purpose} key {number} of {path!r} does not open"
+            raise IntegrityError(message, hint="the row was moved or altered; restore from a backup") from error
+
+    def _sealing_key(self, connection: Connection, workspace: str) -> str:
+        row = connection.execute(
+            select(workspace_key.c.id)
+            .where(workspace_key.c.workspace == workspace)
+            .order_by(workspace_key.c.created_at.desc(), workspace_key.c.id.desc())
+            .limit(1)
+        ).first()
+        return self.create_workspace_key(connection, workspace, 0.0) if row is None else row.id
+
+    def _workspace_key(self, connection: Connection, key_id: str) -> bytes:
+        cached = self._workspace_keys.get(key_id)
+        if cached is not None:
+            return cached
+        row = connection.execute(select(workspace_key).where(workspace_key.c.id == key_id)).first()
+        if row is None:
+            message = f"workspace key {key_id} is not in the database"
+            raise IntegrityError(message, hint="restore it from a backup")
+        if row.kek_id != self.provider.id:
+            message = f"workspace key {key_id} is wrapped under root key {row.kek_id}, not {self.provider.id}"
+            raise KekError(message, hint=f"provide root key {row.kek_id}")
+        value = self.provider.unwrap(row.wrapped)
+        self._workspace_keys[key_id] = value
+        return value
+
+
+def _named(workspace: str, purpose: str, path: str) -> tuple[object, object, object]:
+    return (sealed_key.c.workspace == workspace, sealed_key.c.purpose == purpose, sealed_key.c.path == path)

@@ -1,0 +1,397 @@
+"""Every table, with typed columns.
+
+Times are epoch seconds (UTC, double), structured values are JSON text, ids are text.  No row is ever
+deleted by an operation: states change, and retention jobs say what they remove.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Named,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    TypedColumns,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+# --- the spine -----------------------------------------------------------------------------------
+
+
+class _Fact(TypedColumns):
+    name = Column(Text, primary_key=True)
+    value: Named[str] = Column(Text)
+
+
+fact = Table("fact", metadata, _Fact)
+"""Facts about this database: `created_at`, `kek_check`, `serve_refused` and the like."""
+
+
+class _ChangeHead(TypedColumns):
+    id = Column(Integer, primary_key=True, autoincrement=False)
+    log_id: Named[str] = Column(Text)
+    seq: Named[int] = Column(BigInteger)
+    awaited: Named[int] = Column(BigInteger)
+
+
+change_head = Table("change_head", metadata, _ChangeHead)
+"""One row.  `awaited` is the highest number some caller waits to see applied everywhere."""
+
+
+class _Change(TypedColumns):
+    seq = Column(BigInteger, primary_key=True, autoincrement=False)
+    workspace: Named[str] = Column(Text)
+    kind: Named[str] = Column(Text)
+    entity: Named[str] = Column(Text)
+    at: Named[float] = Column(Double)
+
+
+change = Table("change", metadata, _Change)
+
+
+class _Node(TypedColumns):
+    id = Column(Text, primary_key=True)
+    kind: Named[str] = Column(Text)
+    label: Named[str] = Column(Text)
+    log_id: Named[str] = Column(Text)
+    applied: Named[int] = Column(BigInteger)
+    registered_at: Named[float] = Column(Double)
+    confirmed_at: Named[float] = Column(Double)
+
+
+node = Table("node", metadata, _Node)
+
+
+class _Election(TypedColumns):
+    name = Column(Text, primary_key=True)
+    holder: Named[str] = Column(Text)
+    until: Named[float] = Column(Double)
+
+
+election = Table("election", metadata, _Election)
+
+
+class _WorkspaceKey(TypedColumns):
+    id = Column(Text, primary_key=True)
+    workspace: Named[str] = Column(Text, index=True)
+    kek_id: Named[str] = Column(Text)
+    wrapped: Named[bytes] = Column(LargeBinary)
+    created_at: Named[float] = Column(Double)
+
+
+workspace_key = Table("workspace_key", metadata, _WorkspaceKey)
+
+
+class _SealedKey(TypedColumns):
+    id = Column(Text, primary_key=True)
+    workspace: Named[str] = Column(Text)
+    purpose: Named[str] = Column(Text)
+    path: Named[str] = Column(Text)
+    number: Named[int] = Column(Integer)
+    state: Named[str] = Column(Text)
+    sealed: Named[bytes] = Column(LargeBinary)
+    created_at: Named[float] = Column(Double)
+
+
+sealed_key = Table(
+    "sealed_key", metadata, _SealedKey, UniqueConstraint("workspace", "purpose", "path", "number")
+)
+"""Peppers, signing and HMAC keys, sealed under their workspace key."""
+
+
+class _Idempotency(TypedColumns):
+    id = Column(Text, primary_key=True)
+    body_hash: Named[bytes] = Column(LargeBinary)
+    entity: Named[str] = Column(Text)
+    response: Named[bytes | None] = Column(LargeBinary)
+    created_at: Named[float] = Column(Double, index=True)
+
+
+idempotency = Table("idempotency", metadata, _Idempotency)
+"""`id` = hash of principal, action and Idempotency-Key; `response` is sealed and dropped after 10 minutes."""
+
+
+# --- audit ---------------------------------------------------------------------------------------
+
+
+class _AuditLeaf(TypedColumns):
+    seq = Column(BigInteger, primary_key=True, autoincrement=False)
+    id: Named[str] = Column(Text, unique=True)
+    workspace: Named[str] = Column(Text)
+    at: Named[float] = Column(Double)
+    action: Named[str] = Column(Text)
+    outcome: Named[str] = Column(Text)
+    actor: Named[str] = Column(Text)
+    resource: Named[str] = Column(Text)
+    body: Named[bytes | None] = Column(LargeBinary)
+
+
+audit_leaf = Table(
+    "audit_leaf",
+    metadata,
+    _AuditLeaf,
+    Index(None, "workspace", "seq"),
+    Index(None, "workspace", "resource", "seq"),
+    Index(None, "workspace", "actor", "seq"),
+    Index(None, "workspace", "action", "seq"),
+)
+"""`body` holds the exact bytes of the leaf; NULL only after a recorded erasure (the hash stays in its tile)."""
+
+
+class _AuditTree(TypedColumns):
+    workspace = Column(Text, primary_key=True)
+    size: Named[int] = Column(BigInteger)
+    built_seq: Named[int] = Column(BigInteger)
+    frontier: Named[bytes] = Column(LargeBinary)
+
+
+audit_tree = Table("audit_tree", metadata, _AuditTree)
+
+
+class _AuditTile(TypedColumns):
+    workspace: Named[str] = Column(Text)
+    level: Named[int] = Column(Integer)
+    position: Named[int] = Column(BigInteger)
+    hashes: Named[bytes] = Column(LargeBinary)
+
+
+audit_tile = Table(
+    "audit_tile", metadata, _AuditTile, PrimaryKeyConstraint("workspace", "level", "position")
+)
+
+
+class _AuditCheckpoint(TypedColumns):
+    workspace: Named[str] = Column(Text)
+    size: Named[int] = Column(BigInteger)
+    seq: Named[int] = Column(BigInteger)
+    root: Named[bytes] = Column(LargeBinary)
+    note: Named[str] = Column(Text)
+    signed_at: Named[float] = Column(Double)
+
+
+audit_checkpoint = Table(
+    "audit_checkpoint", metadata, _AuditCheckpoint, PrimaryKeyConstraint("workspace", "size")
+)
+
+
+# --- access --------------------------------------------------------------------------------------
+
+
+class _Workspace(TypedColumns):
+    id = Column(Text, primary_key=True)
+    name: Named[str] = Column(Text, unique=True)
+    state: Named[str] = Column(Text)
+    keys_max: Named[int | None] = Column(Integer)
+    keys_per_owner_max: Named[int | None] = Column(Integer)
+    created_at: Named[float] = Column(Double)
+    revision: Named[int] = Column(Integer)
+
+
+workspace = Table("workspace", metadata, _Workspace)
+
+
+class _Principal(TypedColumns):
+    id = Column(Text, primary_key=True)
+    workspace: Named[str] = Column(Text)
+    kind: Named[str] = Column(Text)
+    name: Named[str] = Column(Text)
+    state: Named[str] = Column(Text)
+    metadata_json: Named[str] = Column(Text)
+    created_at: Named[float] = Column(Double)
+    created_by: Named[str] = Column(Text)
+    revision: Named[int] = Column(Integer)
+
+
+principal = Table("principal", metadata, _Principal, UniqueConstraint("workspace", "name"))
+
+
+class _Role(TypedColumns):
+    id = Column(Text, primary_key=True)
+    workspace: Named[str] = Column(Text)
+    name: Named[str] = Column(Text)
+    description: Named[str] = Column(Text)
+    created_at: Named[float] = Column(Double)
+
+
+role = Table("role", metadata, _Role, UniqueConstraint("workspace", "name"))
+
+
+class _RoleMember(TypedColumns):
+    role: Named[str] = Column(Text)
+    principal: Named[str] = Column(Text, index=True)
+    workspace: Named[str] = Column(Text)
+    assigned_at: Named[float] = Column(Double)
+    assigned_by: Named[str] = Column(Text)
+
+
+role_member = Table("role_member", metadata, _RoleMember, PrimaryKeyConstraint("role", "principal"))
+
+
+class _Grant(TypedColumns):
+    id = Column(Text, primary_key=True)
+    workspace: Named[str] = Column(Text)
+    subject: Named[str] = Column(Text, index=True)
+    actions_json: Named[str] = Column(Text)
+    resource: Named[str] = Column(Text)
+    conditions_json: Named[str] = Column(Text)
+    state: Named[str] = Column(Text)
+    created_at: Named[float] = Column(Double)
+    created_by: Named[str] = Column(Text)
+    revoked_at: Named[float | None] = Column(Double)
+
+
+access_grant = Table("access_grant", metadata, _Grant, Index(None, "workspace", "id"))
+"""`subject` is a principal id or a role id; the id's prefix tells which."""
+
+
+# --- keys ----------------------------------------------------------------------------------------
+
+
+class _Keyspace(TypedColumns):
+    id = Column(Text, primary_key=True)
+    workspace: Named[str] = Column(Text)
+    name: Named[str] = Column(Text)
+    prefix: Named[str] = Column(Text)
+    tag: Named[str] = Column(Text)
+    environment: Named[str] = Column(Text)
+    state: Named[str] = Column(Text)
+    system: Named[bool]
+    stale_after_seconds: Named[float] = Column(Double)
+    stale_after_was: Named[float | None] = Column(Double)
+    stale_after_changed_at: Named[float | None] = Column(Double)
+    restrictions_json: Named[str | None] = Column(Text)
+    accepts_foreign: Named[bool]
+    description: Named[str] = Column(Text)
+    created_at: Named[float] = Column(Double)
+    created_by: Named[str] = Column(Text)
+    revision: Named[int] = Column(Integer)
+
+
+keyspace = Table("keyspace", metadata, _Keyspace, UniqueConstraint("workspace", "name"))
+
+
+class _IssuedKey(TypedColumns):
+    id = Column(Text, primary_key=True)
+    workspace: Named[str] = Column(Text)
+    keyspace: Named[str] = Column(Text)
+    environment: Named[str] = Column(Text)
+    name: Named[str | None] = Column(Text)
+    owner: Named[str] = Column(Text)
+    purpose: Named[str] = Column(Text)
+    state: Named[str] = Column(Text)
+    scopes_json: Named[str] = Column(Text)
+    restrictions_json: Named[str | None] = Column(Text)
+    metadata_json: Named[str] = Column(Text)
+    tags_json: Named[str] = Column(Text)
+    not_before: Named[float | None] = Column(Double)
+    expires_at: Named[float | None] = Column(Double)
+    created_at: Named[float] = Column(Double)
+    created_by: Named[str] = Column(Text)
+    updated_at: Named[float] = Column(Double)
+    disabled_at: Named[float | None] = Column(Double)
+    revoked_at: Named[float | None] = Column(Double)
+    revoke_reason: Named[str | None] = Column(Text)
+    revision: Named[int] = Column(Integer)
+
+
+issued_key = Table(
+    "issued_key",
+    metadata,
+    _IssuedKey,
+    Index(None, "workspace", "id"),
+    Index(None, "workspace", "owner", "id"),
+    Index(None, "keyspace", "id"),
+)
+
+
+class _KeyTag(TypedColumns):
+    key: Named[str] = Column(Text)
+    workspace: Named[str] = Column(Text)
+    tag: Named[str] = Column(Text)
+
+
+key_tag = Table("key_tag", metadata, _KeyTag, PrimaryKeyConstraint("workspace", "tag", "key"), Index(None, "key"))
+
+
+class _KeyVersion(TypedColumns):
+    id = Column(Text, primary_key=True)
+    key: Named[str] = Column(Text)
+    keyspace: Named[str] = Column(Text)
+    number: Named[int] = Column(Integer)
+    state: Named[str] = Column(Text)
+    digest_kind: Named[str] = Column(Text)
+    digest: Named[bytes] = Column(LargeBinary)
+    pepper: Named[int] = Column(Integer)
+    foreign: Named[bool] = Column("is_foreign")
+    lookup: Named[str | None] = Column(Text)
+    created_at: Named[float] = Column(Double)
+    created_by: Named[str] = Column(Text)
+    valid_until: Named[float | None] = Column(Double)
+    retired_at: Named[float | None] = Column(Double)
+
+
+key_version = Table(
+    "key_version",
+    metadata,
+    _KeyVersion,
+    UniqueConstraint("key", "number"),
+    Index(None, "keyspace", "digest"),
+    Index(None, "keyspace", "pepper"),
+    Index(None, "keyspace", "lookup"),
+)
+
+
+# --- usage ---------------------------------------------------------------------------------------
+
+
+class _UsageRollup(TypedColumns):
+    key: Named[str] = Column(Text)
+    version: Named[str] = Column(Text)
+    period: Named[str] = Column(Text)
+    start: Named[int] = Column(BigInteger)
+    outcome: Named[str] = Column(Text)
+    workspace: Named[str] = Column(Text)
+    keyspace: Named[str] = Column(Text)
+    count: Named[int] = Column(BigInteger)
+
+
+usage_rollup = Table(
+    "usage_rollup",
+    metadata,
+    _UsageRollup,
+    PrimaryKeyConstraint("key", "version", "period", "start", "outcome"),
+    Index(None, "workspace", "period", "start"),
+)
+
+
+class _LastUsed(TypedColumns):
+    version: Named[str] = Column(Text)
+    caller: Named[str] = Column(Text)
+    key: Named[str] = Column(Text, index=True)
+    workspace: Named[str] = Column(Text)
+    first_at: Named[float] = Column(Double)
+    at: Named[float] = Column(Double)
+    ip_network: Named[str | None] = Column(Text)
+    user_agent: Named[str | None] = Column(Text)
+    endpoint: Named[str | None] = Column(Text)
+    count: Named[int] = Column(BigInteger)
+
+
+last_used = Table("last_used", metadata, _LastUsed, PrimaryKeyConstraint("version", "caller"))
+"""One row for each distinct caller of a version, capped; `caller` is a hash of network, user agent and endpoint."""

@@ -1,0 +1,129 @@
+"""The unit of work: state, audit leaf and change row together, or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from keyturn.errors import KeyturnError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+T = TypeVar("T")
+
+
+class ChangeKind(StrEnum):
+    """What a change row is about; followers read the entity's current state."""
+
+    WORKSPACE = "workspace"
+    PRINCIPAL = "principal"
+    ROLE = "role"
+    GRANT = "grant"
+    KEYSPACE = "keyspace"
+    KEY = "key"
+    AUDIT = "audit"
+
+
+@dataclass(frozen=True, slots=True)
+class LeafRow:
+    """An audit leaf ready to be stored: its exact bytes and the columns it can be found by."""
+
+    id: str
+    at: float
+    action: str
+    outcome: str
+    actor: str
+    resource: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the change log, with its audit leaf if it has one.
+
+    `awaited` asks every node to confirm as soon as it has applied this entry.
+    """
+
+    workspace: str
+    kind: ChangeKind
+    entity: str
+    leaf: LeafRow | None = None
+    awaited: bool = False
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What a unit of work sees: a connection inside a transaction, the time, and a place for its entries."""
+
+    connection: Connection
+    now: float
+    entries: list[Entry] = field(default_factory=list)
+
+    def append(self, entry: Entry) -> None:
+        """Add an entry; it gets its number in the last step before COMMIT."""
+        self.entries.append(entry)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed(Generic[T]):
+    """The value of a unit of work, and the log position its last entry got (0 when it had none)."""
+
+    value: T
+    log_id: str
+    seq: int
+
+
+class RefusedError(KeyturnError):
+    """Raised inside a unit of work: undo it, but keep `refusal` on record, then raise `public` to the caller.
+
+    The only way to leave a leaf behind from a unit that is rolled back.
+    """
+
+    def __init__(self, public: KeyturnError, refusal: Entry) -> None:
+        """Pair the public error with the entry that records the refusal."""
+        super().__init__(public.message)
+        self.public = public
+        self.refusal = refusal
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How one unit of a batch ended; exactly one of `error` and a committed value counts."""
+
+    value: object = None
+    error: BaseException | None = None
+    last_entry: int = 0
+
+
+def run_units(
+    connection: Connection, works: list[Callable[[Transaction], object]], now: float
+) -> tuple[list[Outcome], list[Entry]]:
+    """Run each unit in a savepoint of its own; return how each ended and the entries to number, in order.
+
+    An exception undoes its own unit only.  `Outcome.last_entry` is the 1-based place of a unit's last entry.
+    """
+    outcomes: list[Outcome] = []
+    entries: list[Entry] = []
+    for work in works:
+        transaction = Transaction(connection, now)
+        savepoint = connection.begin_nested()
+        try:
+            value = work(transaction)
+        except RefusedError as refused:
+            savepoint.rollback()
+            entries.append(refused.refusal)
+            outcomes.append(Outcome(error=refused.public))
+        except Exception as error:  # noqa: BLE001 -- handed to the caller of this unit, never swallowed
+            if connection.invalidated:
+                raise
+            savepoint.rollback()
+            outcomes.append(Outcome(error=error))
+        else:
+            savepoint.commit()
+            entries.extend(transaction.entries)
+            outcomes.append(Outcome(value=value, last_entry=len(entries) if transaction.entries else 0))
+    return outcomes, entries
