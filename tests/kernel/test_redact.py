@@ -85,6 +85,14 @@ def test_other_objects_stay_when_they_show_no_credential() -> None:
     assert redact.scrub_value({1: note}) == {1: note}
 
 
+def test_what_is_nested_too_deeply_is_replaced_whole() -> None:
+    deep: object = "text"
+    for _ in range(15):
+        deep = [deep]
+    assert redact.scrub_value(deep) == deep
+    assert "text" not in repr(redact.scrub_value([deep]))
+
+
 def test_a_value_that_holds_itself_ends() -> None:
     value: list[object] = []
     value.append(value)

@@ -74,8 +74,8 @@ def covers(wide: str, narrow: str) -> bool:
     if len(theirs) < len(ours):
         return False
     if ours[-1] != "*":
-        # The end of a pattern without `*` is fixed, so the narrow one has to end there, not in "one or more".
-        return len(theirs) == len(ours) and theirs[-1] != "*" and all(map(_covers_part, ours, theirs))
+        # No part of a literal end covers `*`, so a narrow pattern that goes on with "one or more" is refused here too.
+        return len(theirs) == len(ours) and all(map(_covers_part, ours, theirs))
     fixed = len(ours) - 1
     rest = theirs[fixed::2]
     return all(map(_covers_part, ours[:fixed], theirs)) and not any(part.startswith("~") for part in rest)
