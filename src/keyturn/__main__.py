@@ -1,0 +1,7 @@
+"""`python -m keyturn` is the command line."""
+
+from __future__ import annotations
+
+from keyturn.cli.main import main
+
+main()

@@ -1,0 +1,43 @@
+"""How the command line fails: one line that says what, one that says what to do next, and an exit code."""
+
+from __future__ import annotations
+
+import click
+
+from keyturn.errors import (
+    ConfigError,
+    ForbiddenError,
+    InputError,
+    IntegrityError,
+    KeyturnError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+
+NO = 1
+USAGE = 2
+REFUSED = 3
+NOT_ALLOWED = 4
+UNAVAILABLE = 5
+
+_CODES: tuple[tuple[type[KeyturnError], int], ...] = (
+    (IntegrityError, NO),
+    (ConfigError, USAGE),
+    (InputError, USAGE),
+    (UnauthenticatedError, NOT_ALLOWED),
+    (ForbiddenError, NOT_ALLOWED),
+    (UnavailableError, UNAVAILABLE),
+)
+
+
+def exit_code_of(error: KeyturnError) -> int:
+    """Choose the exit code of an error (the table is in `keyturn.cli`)."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), REFUSED)
+
+
+def print_failure(error: KeyturnError) -> None:
+    """Print an error for a person: lower case, no full stop, the hint on its own line."""
+    where = f" ({error.field})" if error.field else ""
+    click.echo(f"error: {error.message.rstrip('.')}{where} [{error.code}]", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint.rstrip('.')}", err=True)

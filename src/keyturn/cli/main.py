@@ -1,0 +1,87 @@
+"""Entry point: `keyturn COMMAND`.  Commands are imported when used, because start-up time counts in hooks."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from keyturn import __version__
+from keyturn.cli.failure import exit_code_of, print_failure
+from keyturn.errors import KeyturnError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "serve": ("keyturn.cli.serve:serve", "Start the server."),
+    "migrate": ("keyturn.cli.serve:migrate", "Bring the database schema up to date."),
+    "keyspaces": ("keyturn.cli.keyspaces:keyspaces", "Manage keyspaces."),
+    "keys": ("keyturn.cli.keys:keys", "Issue, verify, rotate and revoke keys."),
+    "audit": ("keyturn.cli.audit:audit", "Read, export and verify the audit log."),
+    "workspaces": ("keyturn.cli.access:workspaces", "Manage workspaces."),
+    "principals": ("keyturn.cli.access:principals", "Manage principals and their tokens."),
+    "roles": ("keyturn.cli.access:roles", "Manage roles and their members."),
+    "grants": ("keyturn.cli.access:grants", "Manage grants, and explain a decision."),
+    "nodes": ("keyturn.cli.session:nodes", "List the nodes that verify keys."),
+    "whoami": ("keyturn.cli.session:whoami", "Show who the token belongs to and what it may do."),
+    "login": ("keyturn.cli.login:login", "Save an address and a token as a profile."),
+    "doctor": ("keyturn.cli.doctor:doctor", "Look for faults in the set-up and name the cause."),
+    "backup": ("keyturn.cli.offline:backup", "Write a backup of the database."),
+    "restore": ("keyturn.cli.offline:restore", "Restore a backup into an empty database."),
+    "admin-token": ("keyturn.cli.offline:admin_token", "Issue a break-glass admin token, offline."),
+}
+"""Every command: where it lives, and its line in `keyturn --help`."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command only when it is run or its own help is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
+        """Name every command in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 -- click's signature
+        """Import one command; None when there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 -- click's signature
+        """List the commands from the table, importing none."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="keyturn")
+def cli() -> None:
+    """Keyturn: issue, verify, rotate and revoke API keys.
+
+    KEYTURN_URL names the server, KEYTURN_TOKEN_FILE (or KEYTURN_TOKEN) the management token.
+    """
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; never shows a traceback for a deliberate error."""
+    try:
+        result: Any = cli.main(args=argv, prog_name="keyturn", standalone_mode=False)
+    except click.exceptions.Exit as ending:
+        code = ending.exit_code
+    except click.Abort:
+        click.echo("aborted", err=True)
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except KeyturnError as error:
+        print_failure(error)
+        code = exit_code_of(error)
+    except BrokenPipeError:
+        code = 0
+    else:
+        code = result if isinstance(result, int) else 0
+    if argv is None:
+        sys.exit(code)
+    return code
