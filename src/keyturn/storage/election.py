@@ -35,6 +35,4 @@ def stand(connection: Connection, name: str, holder: str, seconds: float, now: f
 
 def resign(connection: Connection, name: str, holder: str) -> None:
     """Give the lease up, so that another worker need not wait for it to end."""
-    connection.execute(
-        update(election).where(election.c.name == name, election.c.holder == holder).values(until=0.0)
-    )
+    connection.execute(update(election).where(election.c.name == name, election.c.holder == holder).values(until=0.0))

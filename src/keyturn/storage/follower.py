@@ -11,6 +11,7 @@ event loop in one step, so that what is served never shows half a change.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -78,7 +79,7 @@ class Follower:
         self.failures = 0
         self._ticked = asyncio.Condition()
         self._ticks = 0
-        database.on_commit(lambda _seq: self._loop.call_soon_threadsafe(self._wake.set))
+        database.on_commit(self._committed)
 
     async def load(self) -> None:
         """Load the snapshot; register the node first."""
@@ -106,10 +107,8 @@ class Follower:
             except KeyturnError:
                 self.failures += 1
                 pause = RETRY_SECONDS
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
-            except TimeoutError:
-                pass
             self._wake.clear()
 
     async def tick(self) -> None:
@@ -162,3 +161,7 @@ class Follower:
             apply()
         if news.changes:
             self.applied = news.changes[-1].seq
+
+    def _committed(self, _seq: int) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
+            self._loop.call_soon_threadsafe(self._wake.set)

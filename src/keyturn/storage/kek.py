@@ -80,7 +80,7 @@ def decode(text: str, *, source: str) -> tuple[str, Secret]:
         key = base64.b64decode(encoded, validate=True)
     except (ValueError, binascii.Error):
         magic, kek_id, key = "", "", b""
-    if magic != MAGIC or not kek_id.startswith("kek_") or len(key) != 32:  # noqa: PLR2004 -- AES-256
+    if magic != MAGIC or not kek_id.startswith("kek_") or len(key) != 32:
         message = f"{source} does not hold a root key of the form `{MAGIC} kek_… <base64 of 32 bytes>`"
         raise KekError(message, hint="restore the original root key from your own backup")
     return kek_id, Secret(key)

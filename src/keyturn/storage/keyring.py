@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import ColumnElement, and_, func, insert, select, update
 
 from keyturn.errors import BrokenInvariantError, IntegrityError, KekError
 from keyturn.kernel import envelope
@@ -78,7 +78,7 @@ class Keyring:
     ) -> OpenedKey:
         """Seal a new key (random unless given) as the current one; the one before becomes `previous`."""
         highest = connection.execute(
-            select(func.max(sealed_key.c.number)).where(*_named(workspace, purpose, path))
+            select(func.max(sealed_key.c.number)).where(_named(workspace, purpose, path))
         ).scalar()
         number = (highest or 0) + 1
         value = envelope.new_key() if value is None else value
@@ -95,7 +95,7 @@ class Keyring:
         )
         connection.execute(
             update(sealed_key)
-            .where(*_named(workspace, purpose, path), sealed_key.c.state == "current")
+            .where(_named(workspace, purpose, path), sealed_key.c.state == "current")
             .values(state="previous")
         )
         connection.execute(
@@ -116,7 +116,7 @@ class Keyring:
         """Open every key of a purpose and path that is not retired, newest first."""
         rows = connection.execute(
             select(sealed_key)
-            .where(*_named(workspace, purpose, path), sealed_key.c.state != "retired")
+            .where(_named(workspace, purpose, path), sealed_key.c.state != "retired")
             .order_by(sealed_key.c.number.desc())
         ).all()
         return [
@@ -141,9 +141,7 @@ class Keyring:
         """Retire a previous key; the caller has made sure that nothing refers to it.  False if it was not previous."""
         done = connection.execute(
             update(sealed_key)
-            .where(
-                *_named(workspace, purpose, path), sealed_key.c.number == number, sealed_key.c.state == "previous"
-            )
+            .where(_named(workspace, purpose, path), sealed_key.c.number == number, sealed_key.c.state == "previous")
             .values(state="retired")
         )
         return done.rowcount == 1
@@ -190,5 +188,5 @@ class Keyring:
         return value
 
 
-def _named(workspace: str, purpose: str, path: str) -> tuple[object, object, object]:
-    return (sealed_key.c.workspace == workspace, sealed_key.c.purpose == purpose, sealed_key.c.path == path)
+def _named(workspace: str, purpose: str, path: str) -> ColumnElement[bool]:
+    return and_(sealed_key.c.workspace == workspace, sealed_key.c.purpose == purpose, sealed_key.c.path == path)

@@ -96,9 +96,7 @@ def forget_dead(connection: Connection, now: float) -> int:
 def all_nodes(connection: Connection) -> list[Node]:
     """Return every registered node, oldest first."""
     rows = connection.execute(select(*node.c).order_by(node.c.registered_at)).all()
-    return [
-        Node(r.id, r.kind, r.label, r.log_id, r.applied, r.registered_at, r.confirmed_at) for r in rows
-    ]
+    return [Node(r.id, r.kind, r.label, r.log_id, r.applied, r.registered_at, r.confirmed_at) for r in rows]
 
 
 def live(nodes: Iterable[Node], at: float, bound_seconds: float) -> list[Node]:

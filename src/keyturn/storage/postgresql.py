@@ -26,8 +26,8 @@ from keyturn.storage.database import (
     committed_value,
     fail,
     run_batch,
-    translate,
 )
+from keyturn.storage.faults import translate
 from keyturn.storage.nodes import Confirmation
 
 if TYPE_CHECKING:
@@ -51,26 +51,14 @@ SERVER_SETTINGS = {
     "statement_timeout": "30000",
 }
 
+# Two statements, each its own transaction: the write must be visible in the registry before the head is read.  In one
+# statement, a revocation could find the registry without this node, and this node the head without the revocation.
 _CONFIRM = """
-WITH n AS (
-    UPDATE node SET applied = $3, log_id = $2, confirmed_at = extract(epoch FROM clock_timestamp())
-    WHERE id = $1 RETURNING confirmed_at
-)
-SELECT h.log_id, h.seq, extract(epoch FROM clock_timestamp())::float8 AS at, (SELECT count(*) FROM n) AS known
-FROM change_head h WHERE h.id = 1
+UPDATE node SET applied = $3, log_id = $2, confirmed_at = extract(epoch FROM clock_timestamp()) WHERE id = $1
 """
-
-
-def postgresql_engine(url: str, *, pool_size: int) -> AsyncEngine:
-    """Build an engine with bounded waits on connecting, locks and idle transactions."""
-    return create_async_engine(
-        url,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=CONNECT_SECONDS,
-        pool_pre_ping=False,
-        connect_args={"timeout": CONNECT_SECONDS, "command_timeout": 30, "server_settings": SERVER_SETTINGS},
-    )
+_CONFIRM_HEAD = """
+SELECT log_id, seq, extract(epoch FROM clock_timestamp())::float8 AS at FROM change_head WHERE id = 1
+"""
 
 
 class PostgresqlDatabase(Database):
@@ -84,9 +72,7 @@ class PostgresqlDatabase(Database):
         self._url = url
         self._writer = postgresql_engine(url, pool_size=1)
         self._reader = postgresql_engine(url, pool_size=READ_POOL)
-        self._snapshots = self._reader.execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
-        )
+        self._snapshots = self._reader.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._points = self._reader.execution_options(isolation_level="AUTOCOMMIT")
         self._jobs: asyncio.Queue[Job | None] = asyncio.Queue(QUEUE_MAX)
         self._task: asyncio.Task[None] | None = None
@@ -149,14 +135,14 @@ class PostgresqlDatabase(Database):
             if connection is None:
                 connection = runner.run(self._connect_confirm())
                 self._confirming = (runner, connection)
-            row = runner.run(connection.fetchrow(_CONFIRM, node, log_id, applied, timeout=CONFIRM_SECONDS))
+            done, row = runner.run(_confirm(connection, node, log_id, applied))
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             self._confirming = (runner, None)
             if connection is not None:
                 connection.terminate()
             message = "the node could not confirm"
             raise StorageError(message, internal=type(error).__name__) from error
-        return Confirmation(row["known"] == 1, row["log_id"], row["seq"], row["at"])
+        return Confirmation(done == "UPDATE 1", row["log_id"], row["seq"], row["at"])
 
     def close_confirm(self) -> None:
         """Close the confirming thread's connection and loop; call it from that thread."""
@@ -191,9 +177,8 @@ class PostgresqlDatabase(Database):
         if not jobs:
             return
         try:
-            async with self._writer.connect() as connection:
-                async with connection.begin():
-                    answers = await connection.run_sync(run_batch, jobs, self.clock.now())
+            async with self._writer.connect() as connection, connection.begin():
+                answers = await connection.run_sync(run_batch, jobs, self.clock.now())
         except Exception as error:  # noqa: BLE001 -- every caller of the batch gets it
             fail(jobs, error)
             return
@@ -201,3 +186,8 @@ class PostgresqlDatabase(Database):
             answer()
         if seq := max(job.done.result().seq if job.done.exception() is None else 0 for job in jobs):
             self._announce(seq)
+
+
+async def _confirm(connection: Any, node: str, log_id: str, applied: int) -> tuple[str, Any]:  # noqa: ANN401 -- untyped
+    done = await connection.execute(_CONFIRM, node, log_id, applied, timeout=CONFIRM_SECONDS)
+    return done, await connection.fetchrow(_CONFIRM_HEAD, timeout=CONFIRM_SECONDS)

@@ -109,9 +109,7 @@ class _SealedKey(TypedColumns):
     created_at: Named[float] = Column(Double)
 
 
-sealed_key = Table(
-    "sealed_key", metadata, _SealedKey, UniqueConstraint("workspace", "purpose", "path", "number")
-)
+sealed_key = Table("sealed_key", metadata, _SealedKey, UniqueConstraint("workspace", "purpose", "path", "number"))
 """Peppers, signing and HMAC keys, sealed under their workspace key."""
 
 
@@ -171,9 +169,7 @@ class _AuditTile(TypedColumns):
     hashes: Named[bytes] = Column(LargeBinary)
 
 
-audit_tile = Table(
-    "audit_tile", metadata, _AuditTile, PrimaryKeyConstraint("workspace", "level", "position")
-)
+audit_tile = Table("audit_tile", metadata, _AuditTile, PrimaryKeyConstraint("workspace", "level", "position"))
 
 
 class _AuditCheckpoint(TypedColumns):
@@ -185,9 +181,7 @@ class _AuditCheckpoint(TypedColumns):
     signed_at: Named[float] = Column(Double)
 
 
-audit_checkpoint = Table(
-    "audit_checkpoint", metadata, _AuditCheckpoint, PrimaryKeyConstraint("workspace", "size")
-)
+audit_checkpoint = Table("audit_checkpoint", metadata, _AuditCheckpoint, PrimaryKeyConstraint("workspace", "size"))
 
 
 # --- access --------------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ from keyturn.storage.database import (
     committed_value,
     fail,
     run_batch,
-    translate,
 )
+from keyturn.storage.faults import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,6 +145,9 @@ class SqliteDatabase(Database):
         result: Any = job.done.result(WRITE_WAIT_SECONDS).value
         return result  # type: ignore[no-any-return]
 
+    def close_confirm(self) -> None:
+        """Nothing is held: a confirm goes through the writer thread."""
+
     def _open_head(self) -> DriverConnection:
         return sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, isolation_level=None)
 
@@ -188,9 +191,8 @@ class SqliteDatabase(Database):
         if not jobs:
             return
         try:
-            with self._writer.connect() as connection:
-                with connection.begin():
-                    answers = run_batch(connection, jobs, self.clock.now())
+            with self._writer.connect() as connection, connection.begin():
+                answers = run_batch(connection, jobs, self.clock.now())
         except Exception as error:  # noqa: BLE001 -- every caller of the batch gets it
             fail(jobs, error)
             return
@@ -202,4 +204,3 @@ class SqliteDatabase(Database):
 
 def _seq(job: Job) -> int:
     return job.done.result().seq if job.done.exception() is None else 0
-

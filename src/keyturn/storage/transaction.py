@@ -117,7 +117,7 @@ def run_units(
             savepoint.rollback()
             entries.append(refused.refusal)
             outcomes.append(Outcome(error=refused.public))
-        except Exception as error:  # noqa: BLE001 -- handed to the caller of this unit, never swallowed
+        except Exception as error:
             if connection.invalidated:
                 raise
             savepoint.rollback()
