@@ -1,0 +1,110 @@
+"""What the connection and headers say about a request: the caller's address, the request's id, the bearer token.
+
+Plain functions over an ASGI scope, so that the verify lane and the routes read them alike.
+`X-Forwarded-For` counts only when the peer is a listed proxy, and then only as far as listed proxies vouch for it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from keyturn.errors import InputError, UnauthenticatedError
+from keyturn.kernel.secret import Secret, random_base62
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+    RawHeaders = Iterable[tuple[bytes, bytes]]
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_BEARER: Final = re.compile(rb"(?i:bearer) +([A-Za-z0-9._~+/=-]{1,512}) *")
+_UNAUTHENTICATED_HINT: Final = "send `Authorization: Bearer <management token>`"
+
+
+def header(headers: RawHeaders, name: bytes) -> bytes | None:
+    """Return the first header of that lower-case name."""
+    return next((value for key, value in headers if key == name), None)
+
+
+def request_id(headers: RawHeaders) -> str:
+    """Return the caller's `X-Request-Id` when it is one (1-64 of `A-Za-z0-9._:-`), else a new id."""
+    given = header(headers, b"x-request-id")
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given.decode("ascii")
+    return f"req_{random_base62(22)}"
+
+
+def bearer_token(headers: RawHeaders) -> Secret:
+    """Return the bearer token; raises UnauthenticatedError when there is none, or more than one."""
+    given = [value for key, value in headers if key == b"authorization"]
+    if not given:
+        raise UnauthenticatedError("no bearer token was presented", hint=_UNAUTHENTICATED_HINT)
+    found = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
+    if found is None:
+        raise UnauthenticatedError("the Authorization header is not one bearer token", hint=_UNAUTHENTICATED_HINT)
+    return Secret(found[1])
+
+
+def client_ip(scope: Mapping[str, Any], trusted: tuple[Network, ...]) -> str | None:
+    """Return the address of the caller's machine, None when the connection has none (a Unix socket).
+
+    Behind a listed proxy it is the last address in `X-Forwarded-For` that is not itself a listed proxy.
+    """
+    client = scope.get("client")
+    if not client or not client[0]:
+        return None
+    peer: str = client[0]
+    if not trusted or not _within(peer, trusted):
+        return peer
+    forwarded = b",".join(value for key, value in scope["headers"] if key == b"x-forwarded-for")
+    for candidate in reversed(forwarded.decode("latin-1").split(",")):
+        address = _address(candidate.strip())
+        if address is None:
+            return peer
+        peer = address
+        if not _within(peer, trusted):
+            return peer
+    return peer
+
+
+def require_clean_target(scope: Mapping[str, Any]) -> None:
+    """Refuse a path or query that holds NUL or, decoded, is not UTF-8."""
+    for part, raw in (("path", scope.get("raw_path") or b""), ("query", scope.get("query_string") or b"")):
+        if b"%" not in raw and raw.isascii() and b"\0" not in raw:
+            continue
+        decoded = _percent_decoded(raw)
+        try:
+            text = decoded.decode("utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"the {part} is not UTF-8", field=part) from None
+        if "\0" in text:
+            raise InputError(f"the {part} holds the character NUL", field=part)
+
+
+def _percent_decoded(raw: bytes) -> bytes:
+    return re.sub(rb"%([0-9A-Fa-f]{2})", lambda found: bytes((int(found[1], 16),)), raw)
+
+
+def _address(text: str) -> str | None:
+    # An address may come with a port: 192.0.2.1:4711, [2001:db8::1]:4711.
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None
+
+
+def _within(address: str, networks: tuple[Network, ...]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return any(parsed in network for network in networks)
