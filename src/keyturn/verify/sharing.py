@@ -1,0 +1,166 @@
+"""How a replica builds version policies so that what is equal is held once, and how it finds imported keys."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from keyturn.kernel.match import compile_patterns
+from keyturn.verify.model import Grants, KeyspacePolicy, Standing, VersionPolicy
+from keyturn.verify.restrictions import Checker, compile_restrictions
+from keyturn.verify.rules import FAST_KIND, state_code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator
+
+    from keyturn.wire.policy import KeyRecord, Restrictions, VersionRecord
+
+POOL_MAX: Final = 65_536
+"""How many different values of a kind are remembered in order to share them."""
+
+_TEXT_CHARS_MAX: Final = 256
+
+Given = TypeVar("Given", bound="Hashable")
+Made = TypeVar("Made")
+
+
+class _Pool(Generic[Given, Made]):
+    """Makes equal things once, up to a bound; past it sharing starts anew, and nothing else changes."""
+
+    __slots__ = ("_held", "_make")
+
+    def __init__(self, make: Callable[[Given], Made]) -> None:
+        self._make = make
+        self._held: dict[Given, Made] = {}
+
+    def get(self, given: Given) -> Made:
+        held = self._held
+        found = held.get(given)
+        if found is None:
+            if len(held) >= POOL_MAX:
+                held.clear()
+            found = held[given] = self._make(given)
+        return found
+
+
+def _itself(text: str) -> str:
+    return text
+
+
+def _grants(scopes: tuple[str, ...]) -> Grants:
+    return Grants(scopes, compile_patterns(scopes))
+
+
+def _standing(given: tuple[str, str, int, int, str, bool, str]) -> Standing:
+    version_state, key_state, number, pepper, kind, foreign, environment = given
+    blocked = state_code(version_state, key_state)
+    return Standing(version_state, key_state, blocked, number, pepper, kind, foreign, environment)
+
+
+class Shared:
+    """Everything that versions have in common, and the making of versions from records."""
+
+    __slots__ = ("_checkers", "_grants", "_standings", "_texts")
+
+    def __init__(self) -> None:
+        """Begin with nothing to share."""
+        self._texts: _Pool[str, str] = _Pool(_itself)
+        self._grants: _Pool[tuple[str, ...], Grants] = _Pool(_grants)
+        self._checkers: _Pool[Restrictions, Checker | None] = _Pool(compile_restrictions)
+        self._standings: _Pool[tuple[str, str, int, int, str, bool, str], Standing] = _Pool(_standing)
+
+    def checker(self, restrictions: Restrictions | None) -> Checker | None:
+        """Return the compiled restrictions, None when nothing is restricted."""
+        return None if restrictions is None else self._checkers.get(restrictions)
+
+    def versions(
+        self, record: KeyRecord, keyspace: KeyspacePolicy, held: tuple[VersionPolicy, ...]
+    ) -> tuple[VersionPolicy, ...]:
+        """Return the version policies of a record; ids are taken from those held where they are equal."""
+        metadata = record.metadata
+        ids = {version.id: version.id for version in held}
+        key_id = held[0].key_id if held else record.id
+        owner = self._texts.get(record.owner)
+        grants = self._grants.get(record.scopes)
+        checker = self.checker(record.restrictions)
+        packed = None if metadata is None else json.dumps(metadata, separators=(",", ":"))
+        if packed is not None and len(packed) <= _TEXT_CHARS_MAX:
+            packed = self._texts.get(packed)
+        return tuple(
+            VersionPolicy(
+                ids.get(version.id, version.id),
+                key_id,
+                keyspace,
+                version.digest,
+                self._standing(record, version),
+                owner,
+                record.name,
+                grants,
+                checker,
+                record.not_before,
+                record.expires_at,
+                version.valid_until,
+                packed,
+            )
+            for version in record.versions
+        )
+
+    def _standing(self, record: KeyRecord, version: VersionRecord) -> Standing:
+        return self._standings.get(
+            (
+                version.state,
+                record.state,
+                version.number,
+                version.pepper,
+                version.digest_kind,
+                version.foreign,
+                record.environment,
+            )
+        )
+
+
+class Imports:
+    """The imported keys of one keyspace: by computed digest, or by declared look-up prefix."""
+
+    __slots__ = ("_lengths", "_lookups", "_prefixes", "digests")
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.digests: dict[bytes, VersionPolicy] = {}
+        self._lookups: dict[str, str] = {}
+        self._prefixes: dict[str, tuple[VersionPolicy, ...]] = {}
+        self._lengths: Counter[int] = Counter()
+
+    def __len__(self) -> int:
+        return len(self.digests) + len(self._lookups)
+
+    def add(self, version: VersionPolicy, lookup: str | None) -> None:
+        """Hold an imported version; a slow one without a prefix cannot be found and is not held."""
+        if version.standing.kind == FAST_KIND:
+            self.digests[version.digest] = version
+        elif lookup:
+            self._lookups[version.id] = lookup
+            self._prefixes[lookup] = (*self._prefixes.get(lookup, ()), version)
+            self._lengths[len(lookup)] += 1
+
+    def drop(self, version: VersionPolicy) -> None:
+        """Let go of a version; one that is not held changes nothing."""
+        if self.digests.get(version.digest) is version:
+            del self.digests[version.digest]
+        lookup = self._lookups.pop(version.id, None)
+        if lookup is None:
+            return
+        left = tuple(other for other in self._prefixes[lookup] if other.id != version.id)
+        if left:
+            self._prefixes[lookup] = left
+        else:
+            del self._prefixes[lookup]
+        self._lengths[len(lookup)] -= 1
+        if not self._lengths[len(lookup)]:
+            del self._lengths[len(lookup)]
+
+    def candidates(self, presented: str) -> Iterator[VersionPolicy]:
+        """Return the slow versions whose declared prefix begins the presented key, longest prefix first."""
+        for length in sorted(self._lengths, reverse=True):
+            yield from self._prefixes.get(presented[:length], ())
