@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyturn.audit.leaf import Actor
-
 if TYPE_CHECKING:
     from keyturn.kernel.secret import Secret
 
@@ -41,11 +39,13 @@ class Conditions:
     cidrs: tuple[str, ...] = ()
     not_before: float | None = None
     not_after: float | None = None
+    unknown: bool = False
+    """The stored conditions are not understood by this release: the grant never applies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One right in force."""
+    """One right that was not revoked; `subject` is the principal, or the role it is a member of."""
 
     id: str
     subject: str
@@ -68,11 +68,6 @@ class Caller:
     grants: tuple[Grant, ...]
     ip: str | None = None
     request_id: str | None = None
-
-    @property
-    def actor(self) -> Actor:
-        """The caller as an audit leaf names it."""
-        return Actor(self.principal, self.kind, self.name, self.token_id)
 
 
 @dataclass(frozen=True, slots=True)

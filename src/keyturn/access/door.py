@@ -9,20 +9,29 @@ and commits a leaf of its own.  A bad token costs no commit: it is counted by `U
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from keyturn.access import rules, store
-from keyturn.audit.leaf import Detail, Leaf
-from keyturn.errors import BrokenInvariantError, ForbiddenError, KeyturnError, UnauthenticatedError, not_found
+from keyturn.audit.leaf import Actor, Detail, Leaf, Outcome
+from keyturn.errors import (
+    BrokenInvariantError,
+    ForbiddenError,
+    InFlightError,
+    KeyturnError,
+    UnauthenticatedError,
+    not_found,
+)
 from keyturn.storage.transaction import ChangeKind, Committed, Entry, RefusedError, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from sqlalchemy import Connection
 
     from keyturn.access.caller import Caller, Credentials, Resource
+    from keyturn.access.idempotency import Attempt
     from keyturn.access.ports import TokenAuthority
     from keyturn.storage.database import Database
     from keyturn.wire.actions import Action
@@ -56,6 +65,11 @@ class Operation:
         """The caller's workspace; every query names it."""
         return self.caller.workspace
 
+    @property
+    def actor(self) -> Actor:
+        """The caller as an audit leaf names it."""
+        return Actor(self.caller.principal, self.caller.kind, self.caller.name, self.caller.token_id)
+
     def authorise(self, action: Action, resource: Resource | None, *, kind: str = "", name: str = "") -> None:
         """Return if the caller may do this, else raise the refusal that the door will put on record.
 
@@ -78,7 +92,9 @@ class Operation:
         if resource is None and kind:
             raise public
         named = resource.name if resource is not None else ""
-        raise RefusedError(public, Entry(self.workspace, ChangeKind.AUDIT, "", self._leaf(action, named, "denied", {}).row()))
+        raise RefusedError(
+            public, Entry(self.workspace, ChangeKind.AUDIT, "", self._leaf(action, named, "denied", {}).row())
+        )
 
     def allows(self, action: Action, resource: Resource) -> bool:
         """Tell whether the caller may do this, without a refusal; for filtering lists."""
@@ -93,32 +109,45 @@ class Operation:
         entity: str,
         detail: dict[str, Detail] | None = None,
         awaited: bool = False,
+        workspace: str | None = None,
     ) -> None:
-        """Leave an audit leaf and a change row for `entity` in this unit."""
+        """Leave an audit leaf and a change row for `entity` in this unit.
+
+        `workspace` is the one whose log it belongs to, where that is not the caller's own.
+        """
         if self.writing is None:
             message = "a read tried to record"
             raise BrokenInvariantError(message)
-        leaf = self._leaf(action, resource, "allowed", detail or {})
-        self.writing.append(Entry(self.workspace, kind, entity, leaf.row(), awaited=awaited))
+        place = workspace or self.workspace
+        leaf = self._leaf(action, resource, "allowed", detail or {}, workspace=place)
+        self.writing.append(Entry(place, kind, entity, leaf.row(), awaited=awaited))
         self.recorded = True
 
-    def announce(self, kind: ChangeKind, entity: str, *, awaited: bool = False) -> None:
+    def announce(self, kind: ChangeKind, entity: str, *, awaited: bool = False, workspace: str | None = None) -> None:
         """Leave a change row without a leaf, for an entity that changed along with the recorded one."""
         if self.writing is None:
             message = "a read tried to announce a change"
             raise BrokenInvariantError(message)
-        self.writing.append(Entry(self.workspace, kind, entity, awaited=awaited))
+        self.writing.append(Entry(workspace or self.workspace, kind, entity, awaited=awaited))
 
     def unchanged(self) -> None:
         """State that this unit changes nothing (a replay, or the state asked for already holds), so it owes no leaf."""
         self.recorded = True
 
-    def _leaf(self, action: Action, resource: str, outcome: str, detail: dict[str, Detail]) -> Leaf:
+    def _leaf(
+        self,
+        action: Action,
+        resource: str,
+        outcome: Outcome,
+        detail: dict[str, Detail],
+        *,
+        workspace: str | None = None,
+    ) -> Leaf:
         return Leaf(
-            workspace=self.workspace,
+            workspace=workspace or self.workspace,
             action=action,
-            outcome="denied" if outcome == "denied" else "allowed",
-            actor=self.caller.actor,
+            outcome=outcome,
+            actor=self.actor,
             resource=resource,
             at=self.now,
             detail=detail,
@@ -135,12 +164,18 @@ class Door:
         self.database = database
         self._tokens = tokens
         self._unauthenticated = unauthenticated
+        self._in_flight: set[bytes] = set()
 
-    async def write(self, credentials: Credentials, work: Callable[[Operation], T]) -> Committed[T]:
-        """Run `work` as the bearer of `credentials` and return once it is durable."""
+    async def write(
+        self, credentials: Credentials, work: Callable[[Operation], T], *, attempt: Attempt | None = None
+    ) -> Committed[T]:
+        """Run `work` as the bearer of `credentials` and return once it is durable.
+
+        `attempt` is the one that `work` gives to `idempotent`; raises InFlightError while the same is in progress.
+        """
 
         def unit(transaction: Transaction) -> T:
-            caller = self._authenticate(transaction.connection, credentials, transaction.now)
+            caller = self.authenticate(transaction.connection, credentials, transaction.now)
             operation = Operation(transaction.connection, transaction.now, caller, transaction)
             value = work(operation)
             if not operation.recorded:
@@ -148,7 +183,8 @@ class Door:
                 raise BrokenInvariantError(message)
             return value
 
-        return await self._counted(credentials, self.database.write(unit))
+        with self._once(attempt):
+            return await self._counted(credentials, self.database.write(unit))
 
     async def read(self, credentials: Credentials, work: Callable[[Operation], T]) -> T:
         """Run `work` as the bearer of `credentials` in a read-only transaction.
@@ -158,7 +194,7 @@ class Door:
         now = self.database.clock.now()
 
         def unit(connection: Connection) -> T:
-            return work(Operation(connection, now, self._authenticate(connection, credentials, now), None))
+            return work(Operation(connection, now, self.authenticate(connection, credentials, now), None))
 
         try:
             return await self._counted(credentials, self.database.read(unit))
@@ -167,6 +203,20 @@ class Door:
             await self.database.write(lambda transaction: transaction.append(entry))
             raise refused.public from None
 
+    @contextmanager
+    def _once(self, attempt: Attempt | None) -> Iterator[None]:
+        if attempt is None:
+            yield
+            return
+        if attempt.mark in self._in_flight:
+            message = "a request with the same Idempotency-Key is still being worked on"
+            raise InFlightError(message, hint="send it again in a moment")
+        self._in_flight.add(attempt.mark)
+        try:
+            yield
+        finally:
+            self._in_flight.discard(attempt.mark)
+
     async def _counted(self, credentials: Credentials, running: Awaitable[T]) -> T:
         try:
             return await running
@@ -174,9 +224,10 @@ class Door:
             self._unauthenticated.count(credentials.ip, self.database.clock.now())
             raise
 
-    def _authenticate(self, connection: Connection, credentials: Credentials, now: float) -> Caller:
+    def authenticate(self, connection: Connection, credentials: Credentials, now: float) -> Caller:
+        """Return the caller as the database knows it now; raises UnauthenticatedError, which nobody has counted yet."""
         owner = self._tokens.prove(connection, credentials.token.reveal(), now)
-        caller = None if owner is None else store.load_caller(connection, owner, credentials, now)
+        caller = None if owner is None else store.load_caller(connection, owner, credentials)
         if caller is None:
             message = "the bearer token is not valid"
             raise UnauthenticatedError(message, hint="use a management token; `keyturn login` stores one")
