@@ -1,19 +1,18 @@
 """What every route shares.  How a route module is written:
 
     from litestar import get, post
-    from litestar.di import NamedDependency
     from litestar.params import FromPath, JSONBody
 
     from keyturn.access.caller import Credentials          # imported for real: litestar reads the annotations
-    from keyturn.http.edge import IfMatch, Page, Tagged, tagged
+    from keyturn.http.edge import Given, Page, Tagged, tagged
 
     @post("/api/v1/keys/{key_id:str}/rotate", operation_id="rotateKey", tags=["keys"], status_code=200)
     async def rotate_key(
         key_id: FromPath[str],
         data: JSONBody[RotateKey],
-        credentials: NamedDependency[Credentials],
-        keys: NamedDependency[KeyService],
-        idempotency: NamedDependency[str | None],
+        credentials: Given[Credentials],
+        keys: Given[KeyService],
+        idempotency: Given[str | None],
     ) -> KeyIssued:
         \"\"\"Rotate a key.  (First line: the summary in the OpenAPI document; the rest: its description.)\"\"\"
         return await keys.rotate(credentials, key_id, data, idempotency=idempotency)
@@ -21,7 +20,7 @@
     ROUTES = (rotate_key, …)
 
 Paths are written in full.  A POST answers 201 unless `status_code=200` says otherwise.  Handlers are async.
-Dependencies by name (use `NamedDependency[...]`):
+Dependencies by name, as `Given[...]` (litestar's NamedDependency without its conversion, which copies and fails):
 
     credentials  Credentials          the bearer token, the caller's address and the request id; 401 without a token
     idempotency  str | None           the `Idempotency-Key` header, checked
@@ -46,7 +45,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, TypeVar
 import msgspec
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
-from litestar.params import HeaderParameter, QueryParameter
+from litestar.di import Dependency
+from litestar.params import HeaderParameter, QueryParameter, SkipValidationMarker
 
 from keyturn.access.caller import Credentials
 from keyturn.errors import InputError
@@ -63,6 +63,9 @@ PAGE_DEFAULT: Final = 50
 PAGE_MAX: Final = 200
 _ETAG: Final = re.compile(r'"([0-9]{1,9})"')
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+
+Given: TypeAlias = Annotated[T, Dependency(kind="named"), SkipValidationMarker()]
+"""A dependency injected by the parameter's name, as it is."""
 
 Tagged: TypeAlias = Response[T]
 """A response that carries the `ETag` of its entity."""

@@ -1,0 +1,74 @@
+"""The litestar application: routes, dependencies and error answers, built from the services it is given."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+
+from keyturn.http import edge, problems
+from keyturn.http.body import BODY_BYTES_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from litestar.types import ControllerRouterHandler
+
+FEATURES = ("keys", "access", "audit")
+
+
+def create_app(
+    services: Mapping[str, object],
+    settings: edge.EdgeSettings,
+    *,
+    public: Sequence[ControllerRouterHandler] = (),
+    protected: Sequence[ControllerRouterHandler] | None = None,
+) -> Litestar:
+    """Build the application.
+
+    `services` are injected by name.  `public` routes need no token (health, documents); `protected` ones do, and
+    default to those of every feature.
+    """
+    routes = feature_routes() if protected is None else protected
+    return Litestar(
+        route_handlers=[Router("/", route_handlers=list(routes), guards=[edge.require_bearer]), *public],
+        dependencies=_dependencies(services),
+        request_class=edge.StrictRequest,
+        request_max_body_size=BODY_BYTES_MAX,
+        exception_handlers=problems.HANDLERS,
+        openapi_config=None,
+        state=State({"edge": settings}),
+        debug=False,
+        logging_config=None,
+    )
+
+
+def feature_routes() -> list[ControllerRouterHandler]:
+    """Collect the `ROUTES` of every feature."""
+    found: list[ControllerRouterHandler] = []
+    for feature in FEATURES:
+        if find_spec(f"keyturn.http.{feature}") is not None:
+            found.extend(import_module(f"keyturn.http.{feature}").ROUTES)
+    return found
+
+
+def _dependencies(services: Mapping[str, object]) -> dict[str, Provide]:
+    provided = {
+        "credentials": Provide(edge.provide_credentials),
+        "idempotency": Provide(edge.provide_idempotency),
+        "if_match": Provide(edge.provide_if_match),
+        "page": Provide(edge.provide_page),
+        "raw_body": Provide(edge.provide_raw_body),
+    }
+    return provided | {name: Provide(_constant(service), sync_to_thread=False) for name, service in services.items()}
+
+
+def _constant(service: object) -> Any:  # noqa: ANN401 -- litestar takes any callable
+    def provide() -> Any:  # noqa: ANN401 -- checked against the route's annotation
+        return service
+
+    return provide
