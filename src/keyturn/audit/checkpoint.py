@@ -1,0 +1,63 @@
+"""A signed checkpoint as this log writes it.
+
+    keyturn/wsp_0VPf…                  origin, and the name of the signing key: the workspace's log
+    1042                               leaves in the tree
+    CsUYapGGPo4dkMgIAUqom/Xajj7h2fB…   root, base64
+    keyturn checkpoint 87              extension: its number, counted from 1 without gaps, so that none can be dropped
+
+    — keyturn/wsp_0VPf… Az3grl…
+
+See `keyturn.kernel.note` for the form.  Pure; needs the base install only.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from keyturn.kernel import note
+from keyturn.kernel.note import NoteError, VerifierKey
+
+_NUMBER: Final = re.compile(r"keyturn checkpoint ([1-9][0-9]{0,18})")
+_NUMBER_LINE: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCheckpoint:
+    """What a checkpoint states, once its signature was proven."""
+
+    origin: str
+    size: int
+    root: bytes
+    number: int
+    note: str
+
+
+def origin_of(workspace: str) -> str:
+    """Return the name of a workspace's log, which is also the name it signs under."""
+    return f"keyturn/{workspace}"
+
+
+def sign(workspace: str, size: int, root: bytes, number: int, private_key: bytes) -> str:
+    """Return the signed note of a tree."""
+    origin = origin_of(workspace)
+    body = f"{note.checkpoint_body(origin, size, root)}keyturn checkpoint {number}\n"
+    return note.sign(body, origin, private_key)
+
+
+def read(text: str, key: VerifierKey) -> SignedCheckpoint:
+    """Return what a note states; raises NoteError unless it is a checkpoint of this log signed by this key."""
+    stated = note.verify(text, key.name, key.public_key)
+    if stated.origin != key.name:
+        raise NoteError(f"expected a checkpoint of {key.name!r}, found one of {stated.origin!r}")
+    return SignedCheckpoint(stated.origin, stated.size, stated.root, number_of(text), text)
+
+
+def number_of(text: str) -> int:
+    """Return the number a note of this log carries; raises NoteError when it has none.  Proves nothing."""
+    lines = text.split("\n")
+    found = _NUMBER.fullmatch(lines[_NUMBER_LINE]) if len(lines) > _NUMBER_LINE else None
+    if found is None:
+        raise NoteError("expected the line `keyturn checkpoint <number>` after the root")
+    return int(found[1])

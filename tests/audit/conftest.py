@@ -1,0 +1,27 @@
+from collections.abc import AsyncIterator
+
+import pytest
+
+from keyturn.storage.database import Database
+from keyturn.storage.keyring import Keyring
+from keyturn.storage.migrate import migrate_async
+from tests.audit.log import Log, new_keyring, opened
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """An open, migrated, empty database: the test runs on both engines."""
+    await migrate_async(database_url)
+    async with opened(database_url) as one:
+        yield one
+
+
+@pytest.fixture
+def keyring() -> Keyring:
+    return new_keyring()
+
+
+@pytest.fixture
+def log(database: Database, keyring: Keyring) -> Log:
+    """An audit log to write to and to tamper with."""
+    return Log(database, keyring)
