@@ -1,4 +1,6 @@
-"""What every route shares.  How a route module is written:
+"""What every route shares.
+
+A route module is written so:
 
     from litestar import get, post
     from litestar.params import FromPath, JSONBody
@@ -76,12 +78,14 @@ class StrictRequest(Request[Any, Any, Any]):
 
     async def body(self) -> bytes:
         """Read the whole body within the route's bound and in time."""
-        if self._connection_state.body is not msgspec.UNSET and isinstance(self._body, bytes):
-            return self._body
+        known = self._connection_state.body
+        if isinstance(known, bytes):
+            return known
         bytes_max = self.route_handler.resolve_request_max_body_size() or BODY_BYTES_MAX
         require_length_within(self.headers.get("content-length"), bytes_max)
-        self._body = self._connection_state.body = await read_within(self.stream(), bytes_max)
-        return self._body
+        read = await read_within(self.stream(), bytes_max)
+        self._body = self._connection_state.body = read
+        return read
 
     async def json(self) -> Any:  # noqa: ANN401 -- the signature of the base class
         """Decode the body; raises InputError or UnsupportedError."""

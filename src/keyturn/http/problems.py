@@ -1,6 +1,6 @@
 """How an error looks: RFC 9457 problem details, and the one table of status codes.
 
-    {"type": "https://keyturn.dev/problems/<code>", "title": …, "status": …, "detail": …, "instance": "<request id>",
+    {"type": "urn:keyturn:problem:<code>", "title": …, "status": …, "detail": …, "instance": "urn:keyturn:request:<id>",
      "code": …, "field": …, "hint": …}
 
 `code` is stable.  `detail` is the public sentence of the error.  An exception that is not ours is answered as 500
@@ -67,7 +67,7 @@ _ROUTER_CODES: Final = {
 }
 _INTERNAL: Final = "the server failed; its log has the cause under this instance"
 
-_log = structlog.stdlib.get_logger("keyturn.http")
+_log = structlog.get_logger("keyturn.http")
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -169,6 +169,8 @@ def _parameter(error: HTTPException) -> tuple[str | None, str]:
     extra = error.extra
     if isinstance(extra, list) and extra and isinstance(extra[0], dict):
         field, message = extra[0].get("key"), str(extra[0].get("message", error.detail)).replace("`", "")
+        if field == "data":
+            return None, "the body is missing; send a JSON object"
         return (str(field), f"{field}: {message}") if field else (None, message)
     if error.status_code == HTTPStatus.NOT_FOUND:
         return None, "there is nothing at this path"
@@ -181,5 +183,5 @@ def _response(problem: Problem, headers: dict[str, str]) -> Response[bytes]:
     return Response(encode_problem(problem), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
 
 
-HANDLERS: Final[ExceptionHandlersMap] = {HTTPException: answer_router, Exception: answer_exception}  # type: ignore[dict-item]
+HANDLERS: Final[ExceptionHandlersMap] = {HTTPException: answer_router, Exception: answer_exception}
 """The exception handlers of the application."""

@@ -1,0 +1,145 @@
+"""The gate in front of everything: sends the hot call to its own lane, all else to the router.
+
+The verify lane is handed its calls untouched.  Every other request gets, here and once: a request id that is echoed,
+security headers, a refusal of targets that are not clean text, HEAD and OPTIONS for every route, a count of its
+outcome, and `Connection: close` while the server stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, Final
+
+from keyturn.errors import KeyturnError
+from keyturn.http import problems
+from keyturn.http.edge import scope_request_id
+from keyturn.http.peer import require_clean_target
+from keyturn.kernel.clock import boottime
+
+if TYPE_CHECKING:
+    import asyncio
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Observe = Callable[[str, str, int, float], None]
+
+VERIFY_PATH: Final = "/api/v1/verify"
+_SECURITY: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_STRICT_TRANSPORT: Final = (b"strict-transport-security", b"max-age=31536000")
+_NOTHING_LOADED: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_NOT_STORED: Final = (b"cache-control", b"no-store")
+_KNOWN_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+# A method that no route can have: the router's refusal then lists what the path does have.
+_ASK_ALLOWED: Final = "KEYTURN-ALLOWED"
+
+
+class Gate:
+    """The ASGI application that the server runs."""
+
+    def __init__(
+        self,
+        router: AsgiApp,
+        verify: AsgiApp | None,
+        *,
+        draining: asyncio.Event,
+        observe: Observe | None = None,
+        over_tls: bool = False,
+    ) -> None:
+        """Join both lanes; `observe(method, route, status, seconds)` is told of every routed request."""
+        self._router = router
+        self._verify = verify
+        self._draining = draining
+        self._observe = observe
+        self._headers = (*_SECURITY, _STRICT_TRANSPORT) if over_tls else _SECURITY
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection event."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._router(scope, receive, send)
+            return
+        if scope["path"] == VERIFY_PATH and scope["method"] == "POST" and self._verify is not None:
+            await self._verify(scope, receive, send)
+            return
+        await self._route(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = _Answer(self, scope, send)
+        method = scope["method"]
+        if method == "HEAD":
+            scope["method"] = "GET"
+        elif method == "OPTIONS":
+            scope["method"] = _ASK_ALLOWED
+        try:
+            require_clean_target(scope)
+        except KeyturnError as error:
+            await _send_problem(error, scope, answer)
+        else:
+            await self._router(scope, receive, answer)
+        if self._observe is not None:
+            shown = method if method in _KNOWN_METHODS else "other"
+            route = str(scope.get("path_template") or "unknown") if answer.status != 404 else "unknown"
+            self._observe(shown, route, answer.status, boottime() - answer.started)
+
+    def response_headers(self, scope: Scope, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Add what every response carries, unless the route said otherwise."""
+        names = {name.lower() for name, _ in headers}
+        added = [(b"x-request-id", scope_request_id(scope).encode()), *self._headers]
+        added += [one for one in (_NOTHING_LOADED, _NOT_STORED) if one[0] not in names]
+        if self._draining.is_set() and scope.get("http_version", "1.1").startswith("1"):
+            added.append((b"connection", b"close"))
+        return [*headers, *added]
+
+
+class _Answer:
+    """The `send` of one routed request."""
+
+    __slots__ = ("_gate", "_method", "_scope", "_send", "started", "status")
+
+    def __init__(self, gate: Gate, scope: Scope, send: Send) -> None:
+        self._gate = gate
+        self._scope = scope
+        self._send = send
+        self._method: str = scope["method"]
+        self.status = 500
+        self.started = boottime()
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = [(name.lower(), value) for name, value in message.get("headers", ())]
+            message["headers"] = self._gate.response_headers(self._scope, self._allowing(headers))
+            message["status"] = self.status
+        elif message["type"] == "http.response.body" and (self._method == "HEAD" or self.status == 204):
+            message["body"] = b""
+        await self._send(message)
+
+    def _allowing(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        if self.status != 405:
+            return headers
+        allowed = {method.strip() for name, value in headers if name == b"allow" for method in value.split(b",")}
+        if self._scope["path"] == VERIFY_PATH:
+            allowed = {b"POST", b"OPTIONS"}
+        if b"GET" in allowed:
+            allowed.add(b"HEAD")
+        listed = (b"allow", b", ".join(sorted(allowed)))
+        if self._method == "OPTIONS":
+            self.status = 204
+            return [listed]
+        return [*((name, value) for name, value in headers if name != b"allow"), listed]
+
+
+async def _send_problem(error: KeyturnError, scope: Scope, send: Send) -> None:
+    problem = problems.problem_of(error, scope_request_id(scope))
+    body = problems.encode_problem(problem)
+    headers = [(b"content-type", problems.MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
