@@ -1,0 +1,235 @@
+"""Records: the current state of keyspaces and keys, as replicas are loaded from it.
+
+Single look-ups serve change rows and read-through; pages serve the first load and resyncs.  Pages go by key id and
+cost two statements each, whatever the number of keys, so a million are loaded without holding them twice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy import or_, select
+
+from keyturn.kernel import tokenformat
+from keyturn.storage.schema import issued_key, key_version, keyspace
+from keyturn.wire.keys import LOOKUP_LENGTH_MAX, LOOKUP_LENGTH_MIN
+from keyturn.wire.policy import KeyRecord, KeyspaceRecord, PepperRecord, Restrictions, VersionRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy import ColumnElement, Connection
+
+    from keyturn.storage.keyring import Keyring
+
+PEPPER = "pepper"
+"""The purpose of a keyspace's peppers in the keyring; their path is the keyspace's id."""
+
+PAGE = 5000
+CANDIDATES_MAX = 16
+_DESTROYED = "destroyed"
+
+_read_restrictions = msgspec.json.Decoder(Restrictions).decode
+_read_texts = msgspec.json.Decoder(tuple[str, ...]).decode
+_read_metadata = msgspec.json.Decoder(dict[str, str]).decode
+
+_KEY = (
+    issued_key.c.id,
+    issued_key.c.keyspace,
+    issued_key.c.owner,
+    issued_key.c.environment,
+    issued_key.c.state,
+    issued_key.c.scopes_json,
+    issued_key.c.restrictions_json,
+    issued_key.c.not_before,
+    issued_key.c.expires_at,
+    issued_key.c.metadata_json,
+    issued_key.c.name,
+)
+_VERSION = (
+    key_version.c.key,
+    key_version.c.id,
+    key_version.c.number,
+    key_version.c.state,
+    key_version.c.digest_kind,
+    key_version.c.digest,
+    key_version.c.pepper,
+    key_version.c.valid_until,
+    key_version.c.foreign,
+    key_version.c.lookup,
+)
+
+
+def load_record(connection: Connection, key_id: str) -> KeyRecord | None:
+    """Return the current state of a key, with every version that is not destroyed; None when there is none."""
+    row = connection.execute(select(*_KEY).where(issued_key.c.id == key_id)).first()
+    if row is None:
+        return None
+    versions = connection.execute(
+        select(*_VERSION)
+        .where(key_version.c.key == key_id, key_version.c.state != _DESTROYED)
+        .order_by(key_version.c.number)
+    ).all()
+    return _key_record(row, versions)
+
+
+def load_keyspace_record(connection: Connection, keyring: Keyring, keyspace_id: str) -> KeyspaceRecord | None:
+    """Return the current state of a keyspace with its peppers opened; None when there is none."""
+    row = connection.execute(select(*keyspace.c).where(keyspace.c.id == keyspace_id)).first()
+    return None if row is None else _keyspace_record(connection, keyring, row)
+
+
+def load_keyspaces(connection: Connection, keyring: Keyring) -> list[KeyspaceRecord]:
+    """Return every keyspace of every workspace; the system ones say so."""
+    rows = connection.execute(select(*keyspace.c).order_by(keyspace.c.id)).all()
+    return [_keyspace_record(connection, keyring, row) for row in rows]
+
+
+def load_page(
+    connection: Connection, after: str = "", *, limit: int = PAGE, keyspace_id: str | None = None
+) -> list[KeyRecord]:
+    """Return up to `limit` keys whose ids come after `after`, in order of id; empty at the end.
+
+    Pages may be read in transactions of their own, if the changes since before the first are applied afterwards.
+    """
+    conditions: list[ColumnElement[bool]] = [issued_key.c.id > after]
+    if keyspace_id is not None:
+        conditions.append(issued_key.c.keyspace == keyspace_id)
+    rows = connection.execute(select(*_KEY).where(*conditions).order_by(issued_key.c.id).limit(limit)).all()
+    if not rows:
+        return []
+    within: list[ColumnElement[bool]] = [key_version.c.key >= rows[0].id, key_version.c.key <= rows[-1].id]
+    if keyspace_id is not None:
+        within.append(key_version.c.keyspace == keyspace_id)
+    versions: dict[str, list[Any]] = {}
+    for version in connection.execute(
+        select(*_VERSION)
+        .where(*within, key_version.c.state != _DESTROYED)
+        .order_by(key_version.c.key, key_version.c.number)
+    ):
+        versions.setdefault(version.key, []).append(version)
+    return [_key_record(row, versions.get(row.id, ())) for row in rows]
+
+
+def load_keys(connection: Connection, *, limit: int = PAGE, keyspace_id: str | None = None) -> Iterator[KeyRecord]:
+    """Yield every key, a page at a time."""
+    after = ""
+    while page := load_page(connection, after, limit=limit, keyspace_id=keyspace_id):
+        yield from page
+        after = page[-1].id
+
+
+def load_all(connection: Connection, keyring: Keyring) -> tuple[list[KeyspaceRecord], Iterator[KeyRecord]]:
+    """Return every keyspace, and every key as an iterator that must be used up inside the same transaction."""
+    return load_keyspaces(connection, keyring), load_keys(connection)
+
+
+def find_version(connection: Connection, keyring: Keyring, version_id: str) -> tuple[KeyRecord, KeyspaceRecord] | None:
+    """Return the key that has a secret version, with its keyspace; None when there is none.  For read-through."""
+    row = connection.execute(
+        select(key_version.c.key, key_version.c.keyspace).where(
+            key_version.c.id == version_id, key_version.c.state != _DESTROYED
+        )
+    ).first()
+    if row is None:
+        return None
+    return _pair(connection, keyring, row.key, row.keyspace)
+
+
+def foreign_candidates(
+    connection: Connection, keyring: Keyring, workspace: str, presented: str, keyspace_name: str | None = None
+) -> list[tuple[KeyRecord, KeyspaceRecord]]:
+    """Return the keys that a presented key of foreign shape may be, among those imported into a workspace.
+
+    First those whose digest is equal, then those whose declared look-up prefix it begins with; at most 16.
+    """
+    conditions = [keyspace.c.workspace == workspace, keyspace.c.accepts_foreign, ~keyspace.c.system]
+    if keyspace_name is not None:
+        conditions.append(or_(keyspace.c.name == keyspace_name, keyspace.c.id == keyspace_name))
+    hashed = tokenformat.sha256(presented)
+    prefixes = [presented[:length] for length in range(LOOKUP_LENGTH_MIN, min(len(presented), LOOKUP_LENGTH_MAX) + 1)]
+    found: list[tuple[KeyRecord, KeyspaceRecord]] = []
+    for row in connection.execute(select(*keyspace.c).where(*conditions).order_by(keyspace.c.id)).all():
+        record = _keyspace_record(connection, keyring, row)
+        digests = [tokenformat.digest(pepper.value, hashed) for pepper in record.peppers]
+        keys = connection.execute(
+            select(key_version.c.key)
+            .where(
+                key_version.c.keyspace == row.id,
+                key_version.c.foreign,
+                key_version.c.state != _DESTROYED,
+                or_(key_version.c.digest.in_(digests), key_version.c.lookup.in_(prefixes)),
+            )
+            .order_by(key_version.c.lookup.is_not(None), key_version.c.key)
+            .limit(CANDIDATES_MAX - len(found))
+        ).scalars()
+        for key_id in dict.fromkeys(keys):
+            key = load_record(connection, key_id)
+            if key is not None:
+                found.append((key, record))
+        if len(found) >= CANDIDATES_MAX:
+            break
+    return found
+
+
+def _pair(
+    connection: Connection, keyring: Keyring, key_id: str, keyspace_id: str
+) -> tuple[KeyRecord, KeyspaceRecord] | None:
+    key = load_record(connection, key_id)
+    of = load_keyspace_record(connection, keyring, keyspace_id)
+    return None if key is None or of is None else (key, of)
+
+
+def _key_record(row: Any, versions: Sequence[Any]) -> KeyRecord:  # noqa: ANN401 -- a row of `_KEY`
+    return KeyRecord(
+        id=row.id,
+        keyspace=row.keyspace,
+        owner=row.owner,
+        environment=row.environment,
+        state=row.state,
+        versions=tuple(
+            VersionRecord(
+                id=version.id,
+                number=version.number,
+                state=version.state,
+                digest_kind=version.digest_kind,
+                digest=version.digest,
+                pepper=version.pepper,
+                valid_until=version.valid_until,
+                foreign=version.is_foreign,
+                lookup=version.lookup,
+            )
+            for version in versions
+        ),
+        scopes=_read_texts(row.scopes_json),
+        restrictions=None if row.restrictions_json is None else _read_restrictions(row.restrictions_json),
+        not_before=row.not_before,
+        expires_at=row.expires_at,
+        metadata=None if row.metadata_json == "{}" else _read_metadata(row.metadata_json),
+        name=row.name,
+    )
+
+
+def _keyspace_record(
+    connection: Connection,
+    keyring: Keyring,
+    row: Any,  # noqa: ANN401 -- a row of `keyspace`
+) -> KeyspaceRecord:
+    return KeyspaceRecord(
+        id=row.id,
+        workspace=row.workspace,
+        name=row.name,
+        prefix=row.prefix,
+        tag=row.tag,
+        environment=row.environment,
+        state=row.state,
+        stale_after_seconds=row.stale_after_seconds,
+        peppers=tuple(
+            PepperRecord(number=pepper.number, value=pepper.value)
+            for pepper in keyring.all(connection, row.workspace, PEPPER, row.id)
+        ),
+        restrictions=None if row.restrictions_json is None else _read_restrictions(row.restrictions_json),
+        accepts_foreign=row.accepts_foreign,
+        system=row.system,
+    )
