@@ -1,0 +1,166 @@
+"""Replication: what keeps the replica, the proven callers and freshness in step with the change log.
+
+    follower --load | refresh--> records --one step on the event loop--> Replica, proven callers
+    follower --position--------> Freshness <--confirm-- confirming thread
+
+Records are read on a database thread or connection; what was read is applied on the event loop without giving up
+control, so that no verification sees half a change.  Freshness is touched on the event loop only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from typing import TYPE_CHECKING
+
+from keyturn.keys import records
+from keyturn.storage.transaction import ChangeKind
+from keyturn.verify.freshness import Freshness, Sent
+from keyturn.verify.replica import Replica
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from sqlalchemy import Connection
+
+    from keyturn.kernel.clock import Clock
+    from keyturn.keys.callers import ProvenCallers
+    from keyturn.keys.ports import RecordPair, Records
+    from keyturn.storage.change_log import Change
+    from keyturn.storage.keyring import Keyring
+    from keyturn.storage.nodes import Confirmation
+    from keyturn.wire.policy import KeyRecord, KeyspaceRecord
+
+_RIGHTS = frozenset(
+    {ChangeKind.WORKSPACE, ChangeKind.PRINCIPAL, ChangeKind.ROLE, ChangeKind.GRANT, ChangeKind.KEYSPACE}
+)
+"""Changes after which nobody's rights are taken from memory."""
+
+
+class StoredRecords:
+    """`Records` over the database, opening peppers with a keyring."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        """Open peppers with `keyring`."""
+        self._keyring = keyring
+
+    def everything(self, connection: Connection) -> tuple[Iterable[KeyspaceRecord], Iterable[KeyRecord]]:
+        """See Records."""
+        return records.load_all(connection, self._keyring)
+
+    def keyspace(self, connection: Connection, keyspace_id: str) -> KeyspaceRecord | None:
+        """See Records."""
+        return records.load_keyspace_record(connection, self._keyring, keyspace_id)
+
+    def key(self, connection: Connection, key_id: str) -> KeyRecord | None:
+        """See Records."""
+        return records.load_record(connection, key_id)
+
+    def of_version(self, connection: Connection, version_id: str) -> RecordPair | None:
+        """See Records."""
+        return records.find_version(connection, self._keyring, version_id)
+
+    def foreign(
+        self, connection: Connection, workspace: str, presented: str, keyspace: str | None
+    ) -> Sequence[RecordPair]:
+        """See Records."""
+        return records.foreign_candidates(connection, self._keyring, workspace, presented, keyspace)
+
+
+class Replication:
+    """A `Consumer` and a `Position` of the follower, and what the confirming thread reports to.
+
+    Create it on the event loop that serves.
+    """
+
+    def __init__(self, source: Records, callers: ProvenCallers, clock: Clock, *, learns_time: bool) -> None:
+        """Read from `source`; `learns_time` is for a database that has a clock of its own."""
+        self.replica = Replica()
+        self.freshness = Freshness()
+        self.foreign_workspaces: frozenset[str] = frozenset()
+        """Workspaces with a keyspace that accepts imported keys."""
+        self.time_jumps = 0
+        self._source = source
+        self._callers = callers
+        self._clock = clock
+        self._learns_time = learns_time
+        self._loop = asyncio.get_running_loop()
+
+    # --- Consumer -------------------------------------------------------------------------------------------------
+
+    def load(self, connection: Connection) -> Callable[[], None]:
+        """Read everything into a replica beside the live one; the closure swaps."""
+        keyspaces, keys = self._source.everything(connection)
+        staged = self.replica.staging()
+        for keyspace in keyspaces:
+            staged.load_keyspace(keyspace)
+        for key in keys:
+            staged.apply_key(key, key.id)
+
+        def apply() -> None:
+            self.replica.adopt(staged)
+            self._callers.drop_all()
+            self._keyspaces_changed()
+
+        return apply
+
+    def refresh(self, connection: Connection, changes: Sequence[Change]) -> Callable[[], None]:
+        """Read the current state of the keyspaces and keys that changed."""
+        keyspace_ids = dict.fromkeys(change.entity for change in changes if change.kind == ChangeKind.KEYSPACE)
+        key_ids = dict.fromkeys(change.entity for change in changes if change.kind == ChangeKind.KEY)
+        keyspaces = {entity: self._source.keyspace(connection, entity) for entity in keyspace_ids}
+        keys = {entity: self._source.key(connection, entity) for entity in key_ids}
+        rights = any(change.kind in _RIGHTS for change in changes)
+
+        def apply() -> None:
+            for keyspace_id, keyspace in keyspaces.items():
+                if keyspace is None:
+                    self.replica.remove_keyspace(keyspace_id)
+                else:
+                    self.replica.load_keyspace(keyspace)
+            for key_id, key in keys.items():
+                self.replica.apply_key(key, key_id)
+            if rights:
+                self._callers.drop_all()
+            else:
+                self._callers.drop_tokens(keys)
+            if keyspaces:
+                self._keyspaces_changed()
+
+        return apply
+
+    def _keyspaces_changed(self) -> None:
+        self.foreign_workspaces = frozenset(
+            keyspace.workspace for keyspace in self.replica.keyspaces() if keyspace.accepts_foreign
+        )
+
+    # --- Position -------------------------------------------------------------------------------------------------
+
+    def reloaded(self, log_id: str, seq: int) -> None:
+        """See Position."""
+        self.freshness.loaded(log_id, seq)
+
+    def advanced(self, seq: int, awaited: int) -> None:  # noqa: ARG002 -- the registry's concern
+        """See Position."""
+        self.freshness.advanced(seq)
+
+    def lost(self) -> None:
+        """See Position."""
+        self.freshness.start_resync()
+        self._callers.drop_all()
+
+    # --- Confirmed ------------------------------------------------------------------------------------------------
+
+    def confirmed(self, sent: float, received: float, confirmation: Confirmation) -> None:
+        """Learn the time and extend freshness; called in the confirming thread."""
+        if self._learns_time and self._clock.learn(confirmation.database_time, sent, received) > self._clock.max_jump:
+            self.time_jumps += 1
+        try:
+            self._loop.call_soon_threadsafe(self._extend, sent, confirmation)
+        except RuntimeError:  # the loop is closed: the process is stopping
+            return
+
+    def _extend(self, sent: float, confirmation: Confirmation) -> None:
+        # Each keyspace's `stale_after` is the bound; this server adds none of its own.  The follower compares the
+        # head with what is applied, so the confirm need not.
+        self.freshness.confirmed(Sent(sent, "", -1), confirmation.log_id, confirmation.head, inf)

@@ -1,0 +1,253 @@
+"""Verify: `POST /api/v1/verify` and every other edge that asks whether a presented key may pass.
+
+    verify_now     memory only: proven caller -> fresh? -> replica -> rules -> fresh still? -> answer
+      | None       it cannot tell
+      v
+    verify         prove the caller | look up an unknown id | prove a slow digest | read through while stale
+
+Freshness is checked before the decision and again after it.  What was decided from a look-up counts only while the
+node is fresh and the replica still does not know better; otherwise caller and key are read from one snapshot taken
+after the request came in.  When that fails too the answer is UNAVAILABLE, never a guess.
+
+Nothing is written here.  Usage of a key is counted once its secret was proven, whatever the outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from keyturn.errors import UnavailableError
+from keyturn.kernel.clock import rfc3339
+from keyturn.kernel.tokenformat import sha256, version_id_of
+from keyturn.keys.callers import STALE_AFTER_SECONDS
+from keyturn.keys.rehash import outdated
+from keyturn.verify.explain import explain
+from keyturn.verify.model import UNAVAILABLE, Request
+from keyturn.verify.rules import decide
+from keyturn.wire.verification import CheckReport, VerifyResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from keyturn.access.caller import Credentials
+    from keyturn.kernel.clock import Clock
+    from keyturn.keys.callers import CallerProofs, ProvenCaller, ProvenCallers
+    from keyturn.keys.lookup import Lookup
+    from keyturn.keys.ports import UsageSink
+    from keyturn.keys.rehash import Rehasher
+    from keyturn.keys.replication import Replication
+    from keyturn.keys.slow_proofs import SlowProofs
+    from keyturn.verify.model import Allowed, Check, Denied, KeyspacePolicy, VersionPolicy
+    from keyturn.verify.replica import Replica
+    from keyturn.wire.verification import VerifyRequest
+
+ANSWER_SECONDS: Final = 5.0
+
+
+class VerifyService:
+    """Decides about presented keys for callers that may verify them; for one event loop."""
+
+    def __init__(
+        self,
+        replication: Replication,
+        callers: ProvenCallers,
+        proofs: CallerProofs,
+        lookup: Lookup,
+        slow: SlowProofs,
+        rehasher: Rehasher,
+        usage: UsageSink,
+        clock: Clock,
+    ) -> None:
+        """Decide from what `replication` keeps in memory."""
+        self._replication = replication
+        self._replica = replication.replica
+        self._freshness = replication.freshness
+        self._callers = callers
+        self._proofs = proofs
+        self._lookup = lookup
+        self._slow = slow
+        self._rehasher = rehasher
+        self._usage = usage
+        self._clock = clock
+        self.outcomes: Counter[str] = Counter()
+        """How many verifications ended with each code since the start."""
+
+    def verify_now(self, token: bytes, ip: str | None, asked: VerifyRequest) -> VerifyResponse | None:
+        """Answer from memory, or None when `verify` has to be asked.
+
+        `token` is the caller's bearer token and `ip` its address.
+        Raises InputError when the scope query is malformed.
+        """
+        caller = self._callers.find(token, ip, self._clock.now())
+        return None if caller is None else self._decide_now(caller, _Asked(_request(asked), asked.explain))
+
+    async def verify(self, credentials: Credentials, asked: VerifyRequest) -> VerifyResponse:
+        """Answer, from the database where memory is not enough.
+
+        Raises UnauthenticatedError when the caller is not known, and InputError when the scope query is malformed.
+        """
+        request = _Asked(_request(asked), asked.explain)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                caller = self._callers.find(credentials.token.reveal_bytes(), credentials.ip, self._clock.now())
+                if caller is None and self._fresh(STALE_AFTER_SECONDS):
+                    caller = await self._proofs.prove(credentials)
+                answer = None if caller is None else await self._from_memory(caller, request)
+                return answer or await self._read_through(credentials, request)
+        except (UnavailableError, TimeoutError):
+            return self._answer(UNAVAILABLE)
+
+    # --- memory ---------------------------------------------------------------------------------------------------
+
+    def _decide_now(self, caller: ProvenCaller, asked: _Asked) -> VerifyResponse | None:
+        """Decide what memory alone can tell: nothing while stale, about unknown ids, or about slow digests."""
+        request = asked.request
+        stale_after = caller.stale_after_seconds
+        if not self._fresh(stale_after):
+            return None
+        version_id = version_id_of(request.presented)
+        version = None if version_id is None else self._replica.version(version_id)
+        if version is None or version.standing.foreign:
+            takes_foreign = caller.workspace in self._replication.foreign_workspaces
+            if version_id is not None and version is None and not takes_foreign:
+                return None
+            version, slow = self._locate(self._replica, caller, request) if takes_foreign else (None, ())
+            if slow or (version is None and takes_foreign):
+                return None
+        return self._decide_fresh(caller, asked, version)
+
+    def _decide_fresh(
+        self, caller: ProvenCaller, asked: _Asked, version: VersionPolicy | None, *, proven: bool = False
+    ) -> VerifyResponse | None:
+        """Decide about a version if the node is fresh for it before and after, else None."""
+        bound = caller.stale_after_seconds
+        if version is not None and version.keyspace.stale_after_seconds < bound:
+            bound = version.keyspace.stale_after_seconds
+        if not self._fresh(bound):
+            return None
+        verdict, checks = self._decide(caller, asked, version, proven=proven)
+        return self._finish(verdict, asked.request, checks) if self._fresh(bound) else None
+
+    async def _from_memory(self, caller: ProvenCaller, asked: _Asked) -> VerifyResponse | None:
+        """Decide with what a look-up or a slow proof adds; None when the node is not fresh (any more)."""
+        answer = self._decide_now(caller, asked)
+        if answer is not None or not self._fresh(caller.stale_after_seconds):
+            return answer
+        version, slow = self._locate(self._replica, caller, asked.request)
+        if version is None and not slow:
+            view = await self._lookup.unknown(caller.workspace, asked.request)
+            # What the follower has brought meanwhile is newer than the look-up.
+            version, slow = self._locate(self._replica, caller, asked.request)
+            if version is None and not slow and view is not None:
+                version, slow = self._locate(view, caller, asked.request)
+        if not slow:
+            return self._decide_fresh(caller, asked, version)
+        version = await self._slow.prove(asked.request.presented, slow)
+        if version is None:
+            return self._decide_fresh(caller, asked, None)
+        current = self._replica.version(version.id) or version
+        return self._decide_fresh(caller, asked, current, proven=current.digest == version.digest)
+
+    # --- the database ---------------------------------------------------------------------------------------------
+
+    async def _read_through(self, credentials: Credentials, asked: _Asked) -> VerifyResponse:
+        """Decide about caller and key as one snapshot has them."""
+        self._proofs.require_plausible(credentials)
+        caller, view = await self._lookup.read_through(credentials, asked.request)
+        version, slow = self._locate(view, caller, asked.request)
+        if slow:
+            version = await self._slow.prove(asked.request.presented, slow)
+        verdict, checks = self._decide(caller, asked, version, proven=bool(slow))
+        return self._finish(verdict, asked.request, checks)
+
+    # --- deciding and answering -----------------------------------------------------------------------------------
+
+    def _fresh(self, bound: float) -> bool:
+        return self._freshness.fresh(self._clock.boottime(), bound)
+
+    def _locate(
+        self, view: Replica, caller: ProvenCaller, request: Request
+    ) -> tuple[VersionPolicy | None, tuple[VersionPolicy, ...]]:
+        """Return the version that a presented key names in a replica, or those that it may be after a slow proof.
+
+        An imported key is never found by the id of its version: that is ours, and no part of the key.
+        """
+        version_id = version_id_of(request.presented)
+        version = None if version_id is None else view.version(version_id)
+        if version is not None and not version.standing.foreign:
+            return version, ()
+        found = view.foreign(caller.workspace, request.presented, sha256(request.presented), request.keyspace)
+        now = self._clock.now()
+        return found.version, tuple(one for one in found.candidates if caller.may_verify(one, now))
+
+    def _decide(
+        self, caller: ProvenCaller, asked: _Asked, version: VersionPolicy | None, *, proven: bool
+    ) -> tuple[Allowed | Denied, Sequence[Check] | None]:
+        now = self._clock.now()
+        seen = _shown if version is None or caller.may_verify(version, now) else _hidden
+        if asked.explained:
+            return explain(asked.request, version, now, seen, proven=proven)
+        return decide(asked.request, version, now, seen, proven=proven), None
+
+    def _finish(self, verdict: Allowed | Denied, request: Request, checks: Sequence[Check] | None) -> VerifyResponse:
+        version = verdict.version
+        if version is not None:
+            self._usage.count(version, verdict.code.value, request, self._clock.now())
+            if verdict and outdated(version):
+                self._rehasher.offer(version, request.presented)
+        return self._answer(verdict, checks)
+
+    def _answer(self, verdict: Allowed | Denied, checks: Sequence[Check] | None = None) -> VerifyResponse:
+        code = verdict.code.value
+        self.outcomes[code] += 1
+        reports = None if checks is None else tuple(CheckReport(c.name, c.verdict, c.source, c.detail) for c in checks)
+        version = verdict.version
+        if version is None:
+            return VerifyResponse(valid=False, code=code, checks=reports)
+        return VerifyResponse(
+            valid=bool(verdict),
+            code=code,
+            key_id=version.key_id,
+            version_id=version.id,
+            keyspace=version.keyspace.name,
+            owner=version.owner,
+            environment=version.environment,
+            name=version.name,
+            scopes=version.scopes,
+            expires_at=None if version.expires_at is None else rfc3339(version.expires_at),
+            metadata=version.metadata(),
+            checks=reports,
+        )
+
+
+class _Asked(msgspec.Struct, frozen=True, gc=False):
+    """A question: the request, and whether every check is to be reported."""
+
+    request: Request
+    explained: bool
+
+
+def _request(asked: VerifyRequest) -> Request:
+    return Request(
+        asked.key,
+        asked.scopes,
+        asked.ip,
+        asked.origin,
+        asked.method,
+        asked.path,
+        asked.user_agent,
+        None,
+        asked.keyspace,
+    )
+
+
+def _shown(_keyspace: KeyspacePolicy) -> bool:
+    return True
+
+
+def _hidden(_keyspace: KeyspacePolicy) -> bool:
+    return False
