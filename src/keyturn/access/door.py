@@ -66,21 +66,31 @@ class Operation:
         return self.caller.workspace
 
     @property
+    def transaction(self) -> Transaction:
+        """The unit of work; raises BrokenInvariantError in a read."""
+        if self.writing is None:
+            message = "a read tried to write"
+            raise BrokenInvariantError(message)
+        return self.writing
+
+    @property
     def actor(self) -> Actor:
         """The caller as an audit leaf names it."""
         return Actor(self.caller.principal, self.caller.kind, self.caller.name, self.caller.token_id)
 
-    def authorise(self, action: Action, resource: Resource | None, *, kind: str = "", name: str = "") -> None:
+    def authorise(
+        self, action: Action, resource: Resource | None, *, kind: str = "", name: str = "", known: bool = False
+    ) -> None:
         """Return if the caller may do this, else raise the refusal that the door will put on record.
 
         `resource` None means that the thing named `name` does not exist here.  The answer is the same
         NotFoundError when the caller may not know of it; it is a ForbiddenError only for a caller who may
-        read it (the `noun.read` of the action) but not do this.
+        read it (`rules.may_know`), or for whom it is `known` under another name, but who may not do this.
         """
         if resource is not None and rules.may(self.caller, action, resource, self.now):
             return
         public: KeyturnError
-        if resource is not None and rules.may_know(self.caller, action, resource, self.now):
+        if resource is not None and (known or rules.may_know(self.caller, action, resource, self.now)):
             public = ForbiddenError(
                 f"{self.caller.principal} may not {action} on {resource.name}",
                 hint="ask a workspace administrator for a grant, or see `keyturn grants explain`",
@@ -91,10 +101,13 @@ class Operation:
             public = ForbiddenError(f"{self.caller.principal} may not {action}")
         if resource is None and kind:
             raise public
-        named = resource.name if resource is not None else ""
-        raise RefusedError(
-            public, Entry(self.workspace, ChangeKind.AUDIT, "", self._leaf(action, named, "denied", {}).row())
-        )
+        raise self.refusal(action, resource, public)
+
+    def refusal(self, action: Action, resource: Resource | None, public: KeyturnError) -> RefusedError:
+        """Return what to raise so that the unit is undone, `public` reaches the caller and the denial is a leaf."""
+        named = "" if resource is None else resource.name
+        leaf = self._leaf(action, named, "denied", {})
+        return RefusedError(public, Entry(self.workspace, ChangeKind.AUDIT, "", leaf.row()))
 
     def allows(self, action: Action, resource: Resource) -> bool:
         """Tell whether the caller may do this, without a refusal; for filtering lists."""
@@ -115,20 +128,14 @@ class Operation:
 
         `workspace` is the one whose log it belongs to, where that is not the caller's own.
         """
-        if self.writing is None:
-            message = "a read tried to record"
-            raise BrokenInvariantError(message)
         place = workspace or self.workspace
         leaf = self._leaf(action, resource, "allowed", detail or {}, workspace=place)
-        self.writing.append(Entry(place, kind, entity, leaf.row(), awaited=awaited))
+        self.transaction.append(Entry(place, kind, entity, leaf.row(), awaited=awaited))
         self.recorded = True
 
     def announce(self, kind: ChangeKind, entity: str, *, awaited: bool = False, workspace: str | None = None) -> None:
         """Leave a change row without a leaf, for an entity that changed along with the recorded one."""
-        if self.writing is None:
-            message = "a read tried to announce a change"
-            raise BrokenInvariantError(message)
-        self.writing.append(Entry(workspace or self.workspace, kind, entity, awaited=awaited))
+        self.transaction.append(Entry(workspace or self.workspace, kind, entity, awaited=awaited))
 
     def unchanged(self) -> None:
         """State that this unit changes nothing (a replay, or the state asked for already holds), so it owes no leaf."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keyturn.access.caller import Resource
+from keyturn.access.rules import INSTANCE
+
 if TYPE_CHECKING:
     from keyturn.access.caller import Grant
 
@@ -68,3 +71,33 @@ class StoredGrant:
     revoked_at: float | None
     role: str | None
     """The name of the role it is given to; None for a principal's own grant."""
+
+    @property
+    def id(self) -> str:
+        """The grant's id."""
+        return self.grant.id
+
+
+def principal_resource(principal_id: str) -> Resource:
+    """Name a principal as the object of an action."""
+    return Resource(f"principal/{principal_id}")
+
+
+def role_resource(name: str) -> Resource:
+    """Name a role as the object of an action."""
+    return Resource(f"role/{name}")
+
+
+def grant_resource(grant_id: str) -> Resource:
+    """Name a grant as the object of an action."""
+    return Resource(f"grant/{grant_id}")
+
+
+def own_workspace_resource(name: str) -> Resource:
+    """Name the caller's own workspace, as those in it may know it."""
+    return Resource(f"workspace/{name}")
+
+
+def instance_workspace_resource(name: str) -> Resource:
+    """Name any workspace, as those who run the installation may know it."""
+    return Resource(f"{INSTANCE}/workspace/{name}")

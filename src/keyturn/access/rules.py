@@ -88,7 +88,7 @@ def explain(caller: Caller, action: Action | str, resource: Resource, now: float
 
 
 def check_grant(actions: Sequence[str], resource: str, conditions: Conditions) -> None:
-    """Refuse a grant that could never apply; raises InputError naming the field.
+    """Refuse a grant whose patterns or conditions can match nothing; raises InputError naming the field.
 
     An action pattern has to match an action that can be granted: a misspelt one is an error, not a silent deny.
     """

@@ -265,6 +265,17 @@ def is_member(connection: Connection, role_id: str, principal_id: str) -> bool:
     return row is not None
 
 
+def roles_of(connection: Connection, workspace_id: str, principal_id: str) -> list[str]:
+    """Return the ids of the roles that a principal is a member of."""
+    return list(
+        connection.execute(
+            select(role_member.c.role).where(
+                role_member.c.workspace == workspace_id, role_member.c.principal == principal_id
+            )
+        ).scalars()
+    )
+
+
 def insert_member(connection: Connection, found: Role, principal_id: str, by: str, now: float) -> None:
     """Store a membership."""
     connection.execute(
