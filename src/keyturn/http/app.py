@@ -6,12 +6,15 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from litestar import Litestar, Router
+from litestar import Litestar, Router, post
 from litestar.datastructures import State
 from litestar.di import Provide
 
+from keyturn.errors import BrokenInvariantError, InputError
 from keyturn.http import edge, problems
-from keyturn.http.body import BODY_BYTES_MAX
+from keyturn.http.body import BODY_BYTES_MAX, printable
+from keyturn.http.lanes import VERIFY_PATH
+from keyturn.http.openapi import query_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,9 +38,10 @@ def create_app(
     """
     routes = feature_routes() if protected is None else protected
     return Litestar(
-        route_handlers=[Router("/", route_handlers=list(routes), guards=[edge.require_bearer]), *public],
+        route_handlers=[Router("/", route_handlers=list(routes), guards=[edge.require_bearer]), verify, *public],
         dependencies=_dependencies(services),
         request_class=edge.StrictRequest,
+        before_request=require_known_query,
         request_max_body_size=BODY_BYTES_MAX,
         exception_handlers=problems.HANDLERS,
         openapi_config=None,
@@ -45,6 +49,28 @@ def create_app(
         debug=False,
         logging_config=None,
     )
+
+
+@post(VERIFY_PATH, include_in_schema=False)
+async def verify() -> None:
+    """Hold the path of the verify lane in the router, for its other methods; the gate never sends a POST here."""
+    raise BrokenInvariantError("a verification reached the router")
+
+
+async def require_known_query(request: edge.StrictRequest) -> None:
+    """Refuse a query parameter that the route does not know, or that is given twice."""
+    if not request.scope["query_string"]:
+        return
+    known = query_names(request.route_handler)
+    given: set[str] = set()
+    for name, _ in request.query_params.multi_items():
+        shown = printable(name)
+        if name not in known:
+            hint = f"known here: {', '.join(sorted(known))}" if known else "this operation takes none"
+            raise InputError(f"{shown}: not a query parameter of this operation", field=shown, hint=hint)
+        if name in given:
+            raise InputError(f"{shown}: given more than once", field=shown)
+        given.add(name)
 
 
 def feature_routes() -> list[ControllerRouterHandler]:

@@ -140,6 +140,7 @@ async def provide_idempotency(
         HeaderParameter(
             name="Idempotency-Key",
             description="1-255 visible ASCII characters; the same request with the same key is done once.",
+            schema_extra={"pattern": "^[!-~]{1,255}$"},
         ),
     ] = None,
 ) -> str | None:
@@ -150,7 +151,11 @@ async def provide_idempotency(
 async def provide_if_match(
     if_match_header: Annotated[
         str | None,
-        HeaderParameter(name="If-Match", description='The `ETag` last seen, `"<revision>"`; 412 when it is not current.'),
+        HeaderParameter(
+            name="If-Match",
+            description='The `ETag` last seen, `"<revision>"`; 412 when it is not current.',
+            schema_extra={"pattern": '^(\\*|"[0-9]{1,9}")$'},
+        ),
     ] = None,
 ) -> int | None:
     """Provide `if_match`."""

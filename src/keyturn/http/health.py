@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 from litestar import MediaType, Response, get
+from litestar.openapi.datastructures import ResponseSpec
 
 from keyturn.http.edge import Given
 
@@ -50,7 +51,12 @@ async def live() -> Health:
     return Health("ok", ())
 
 
-@get("/health/ready", operation_id="ready", tags=["health"])
+@get(
+    "/health/ready",
+    operation_id="ready",
+    tags=["health"],
+    responses={503: ResponseSpec(Health, description="Send no traffic here now.", generate_examples=False)},
+)
 async def ready(monitor: Given[Monitor]) -> Response[Health]:
     """Tell whether this worker may be sent traffic; 503 when not."""
     checks = tuple(await monitor.checks())
