@@ -30,7 +30,8 @@ What decides about freshness is apart from what decides about keys:
 Evolution: records come from a server that may be newer.  A state, digest kind or restriction that is not known
 here denies; it never counts as absent.
 
-Modules: `model` values, `query` scope queries, `restrictions` where and how a key may be used, `rules` the
-decision, `explain` the same decision check by check, `replica` the tables, `freshness` the state machine that
-bounds staleness.  Only kernel, wire and errors are imported; nothing of the server.
+Modules: `model` values, `query` scope queries, `restrictions` (with `networks`, `origins`, `paths`) where and how a
+key may be used, `rules` the decision, `explain` the same decision check by check, `replica` (with `sharing`) the
+tables, `freshness` the state machine that bounds staleness.  Only kernel, wire and errors are imported; nothing of
+the server.
 """

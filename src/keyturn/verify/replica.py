@@ -185,7 +185,7 @@ class Replica:
 
         A key of a keyspace that is not loaded is not held, and counted: it cannot be verified here.
         """
-        held = self.versions_of(key_id)
+        held = self.versions_of(key_id) if key_id in self._keys else NO_VERSIONS
         if record is None:
             self._forget(key_id, held)
             return
@@ -202,7 +202,8 @@ class Replica:
         versions = self._shared.versions(record, keyspace, held)
         for version in versions:
             self._versions[version.id] = version
-        self._drop(held)
+        if held:
+            self._drop(held)
         self._keys[versions[0].key_id] = versions[0] if len(versions) == 1 else versions
         for version, source in zip(versions, record.versions, strict=True):
             if source.foreign or source.digest_kind != FAST_KIND:
@@ -244,8 +245,8 @@ class Replica:
     def replace_all(self, keyspaces: Iterable[KeyspaceRecord], keys: Iterable[KeyRecord]) -> None:
         """Replace everything with a snapshot; on error nothing is changed.
 
-        Runs to the end without giving up control: about three seconds for a million keys.  An event loop that
-        must go on answering loads `staging()` in pieces and then calls `adopt`.
+        Runs to the end without giving up control, which for a million keys is several seconds.  An event loop
+        that must go on answering loads `staging()` in pieces and then calls `adopt`.
         """
         staged = self.staging()
         for keyspace in keyspaces:

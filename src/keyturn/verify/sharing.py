@@ -20,6 +20,7 @@ POOL_MAX: Final = 65_536
 """How many different values of a kind are remembered in order to share them."""
 
 _TEXT_CHARS_MAX: Final = 256
+_NO_IDS: Final[dict[str, str]] = {}
 
 Given = TypeVar("Given", bound="Hashable")
 Made = TypeVar("Made")
@@ -79,7 +80,7 @@ class Shared:
     ) -> tuple[VersionPolicy, ...]:
         """Return the version policies of a record; ids are taken from those held where they are equal."""
         metadata = record.metadata
-        ids = {version.id: version.id for version in held}
+        ids = {version.id: version.id for version in held} if held else _NO_IDS
         key_id = held[0].key_id if held else record.id
         owner = self._texts.get(record.owner)
         grants = self._grants.get(record.scopes)
@@ -87,7 +88,7 @@ class Shared:
         packed = None if metadata is None else json.dumps(metadata, separators=(",", ":"))
         if packed is not None and len(packed) <= _TEXT_CHARS_MAX:
             packed = self._texts.get(packed)
-        return tuple(
+        made = [
             VersionPolicy(
                 ids.get(version.id, version.id),
                 key_id,
@@ -104,7 +105,8 @@ class Shared:
                 packed,
             )
             for version in record.versions
-        )
+        ]
+        return tuple(made)
 
     def _standing(self, record: KeyRecord, version: VersionRecord) -> Standing:
         return self._standings.get(
