@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from litestar import Litestar, Router, post
+from litestar import Litestar, Request, Router, post
 from litestar.datastructures import State
 from litestar.di import Provide
 
@@ -57,7 +57,7 @@ async def verify() -> None:
     raise BrokenInvariantError("a verification reached the router")
 
 
-async def require_known_query(request: edge.StrictRequest) -> None:
+async def require_known_query(request: Request[Any, Any, Any]) -> None:
     """Refuse a query parameter that the route does not know, or that is given twice."""
     if not request.scope["query_string"]:
         return

@@ -86,7 +86,7 @@ class Gate:
             await self._router(scope, receive, answer)
         if self._observe is not None:
             shown = method if method in _KNOWN_METHODS else "other"
-            route = str(scope.get("path_template") or "unknown") if answer.status != 404 else "unknown"
+            route = str(scope.get("path_template") or "unknown")
             self._observe(shown, route, answer.status, boottime() - answer.started)
 
     def response_headers(self, scope: Scope, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
