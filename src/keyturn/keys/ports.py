@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,30 +11,7 @@ if TYPE_CHECKING:
 
     from keyturn.verify.model import Request, VersionPolicy
     from keyturn.wire.policy import KeyRecord, KeyspaceRecord
-
-
-class CallerUse(msgspec.Struct, frozen=True):
-    """One distinct caller of a secret version, and when it was seen (epoch seconds).
-
-    What is past the cap of callers is summed up in one that has neither network, user agent nor endpoint, and
-    `other` set.
-    """
-
-    first_at: float
-    at: float
-    count: int
-    ip_network: str | None
-    user_agent: str | None
-    endpoint: str | None
-    other: bool = False
-
-
-class VersionUse(msgspec.Struct, frozen=True):
-    """Who uses a secret version: when it was last used, how often, and by whom, the latest first; never empty."""
-
-    at: float
-    count: int
-    callers: tuple[CallerUse, ...]
+    from keyturn.wire.usage import VersionUse
 
 
 class LastUsedReader(Protocol):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select, update
@@ -80,7 +81,7 @@ class Rehasher:
         while self._waiting:
             batch = list(self._waiting.values())[:BATCH_MAX]
             try:
-                committed = await self._database.write(lambda transaction, batch=batch: _rehash(transaction, batch))
+                committed = await self._database.write(partial(_rehash, batch))
                 self.rehashed += committed.value
             except KeyturnError:
                 self.failures += 1
@@ -95,7 +96,7 @@ class Rehasher:
             await asyncio.sleep(PAUSE_SECONDS)
 
 
-def _rehash(transaction: Transaction, batch: list[_Waiting]) -> int:
+def _rehash(batch: list[_Waiting], transaction: Transaction) -> int:
     moved = 0
     for waiting in batch:
         version = waiting.version
