@@ -59,6 +59,16 @@ def start_log(connection: Connection, now: float) -> Head:
     return Head(log_id, row.seq, 0)
 
 
+def restart_log(connection: Connection, log_id: str, now: float) -> None:
+    """Begin a new log in place of `log_id`, which has lost numbers that were given before.
+
+    It happens when a database comes back without its last commits (an old backup, a replica that was behind).
+    Does nothing when another node has begun one already.
+    """
+    if read_head(connection).log_id == log_id:
+        start_log(connection, now)
+
+
 def read_head(connection: Connection) -> Head:
     """Read the head row."""
     row = connection.execute(
@@ -81,13 +91,17 @@ def read_changes(connection: Connection, after: int, *, limit: int = READ_MAX) -
         .order_by(change.c.seq)
         .limit(limit)
     ).all()
-    if rows and rows[0].seq != after + 1:
-        message = f"change {after + 1} is no longer kept; the oldest kept is {rows[0].seq}"
-        raise GoneError(message, hint="load a snapshot and follow from its number")
-    if not rows and read_head(connection).seq > after and oldest(connection) is None:
-        message = f"change {after + 1} is no longer kept"
-        raise GoneError(message, hint="load a snapshot and follow from its number")
-    return [Change(row.seq, row.workspace, row.kind, row.entity) for row in rows]
+    found = [Change(row.seq, row.workspace, row.kind, row.entity) for row in rows]
+    if found and (found[0].seq != after + 1 or found[-1].seq != after + len(found)):
+        raise _gone(after, found[0].seq)
+    if not found and read_head(connection).seq > after:
+        raise _gone(after, None)
+    return found
+
+
+def _gone(after: int, first: int | None) -> GoneError:
+    kept = "none after it is" if first is None else f"the next one kept is {first}"
+    return GoneError(f"change {after + 1} is no longer kept; {kept}", hint="load a snapshot and follow from its number")
 
 
 def oldest(connection: Connection) -> int | None:
@@ -107,7 +121,7 @@ _APPEND_POSTGRESQL = text(
     WITH h AS (
         UPDATE change_head
         SET seq = seq + :n, awaited = CASE WHEN :awaited > 0 THEN seq + :awaited ELSE awaited END
-        WHERE id = 1 RETURNING log_id, seq
+        WHERE id = 1 RETURNING log_id, seq, awaited
     ), c AS (
         INSERT INTO change (seq, workspace, kind, entity, at)
         SELECT h.seq - :n + u.place, u.workspace, u.kind, u.entity, :at
@@ -118,7 +132,7 @@ _APPEND_POSTGRESQL = text(
         FROM h, unnest(:l_places, :l_ids, :l_workspaces, :l_ats, :l_actions, :l_outcomes, :l_actors, :l_resources,
                        :l_bodies) AS u(place, id, workspace, at, action, outcome, actor, resource, body)
     )
-    SELECT log_id, seq FROM h
+    SELECT log_id, seq, awaited FROM h
     """
 ).bindparams(
     bindparam("n", type_=BigInteger),
@@ -157,7 +171,7 @@ def _append_postgresql(connection: Connection, entries: Sequence[Entry], now: fl
             "l_bodies": [leaf.body for _, _, leaf in leaves],
         },
     ).one()
-    return Head(row.log_id, row.seq, awaited)
+    return Head(row.log_id, row.seq, row.awaited)
 
 
 def _append_sqlite(connection: Connection, entries: Sequence[Entry], now: float, awaited: int) -> Head:
@@ -168,7 +182,7 @@ def _append_sqlite(connection: Connection, entries: Sequence[Entry], now: float,
         update(change_head)
         .where(change_head.c.id == 1)
         .values(values)
-        .returning(change_head.c.log_id, change_head.c.seq)
+        .returning(change_head.c.log_id, change_head.c.seq, change_head.c.awaited)
     ).one()
     first = row.seq - len(entries) + 1
     connection.execute(
@@ -195,7 +209,7 @@ def _append_sqlite(connection: Connection, entries: Sequence[Entry], now: float,
     ]
     if leaves:
         connection.execute(insert(audit_leaf), leaves)
-    return Head(row.log_id, row.seq, awaited)
+    return Head(row.log_id, row.seq, row.awaited)
 
 
 def append(connection: Connection, entries: Sequence[Entry], now: float) -> Head:

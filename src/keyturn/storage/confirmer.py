@@ -1,15 +1,16 @@
-"""The confirming thread: registers this node, and proves to the database and to itself that it is fresh.
+"""The confirming thread: proves to the database how far this node is, and to this node how fresh it is.
 
 It runs beside the event loop, so that a busy loop does not make a healthy node look dead.  It confirms every
 `CONFIRM_EVERY_SECONDS`, and at once when somebody waits for a number this node has just applied.
+
+    loop    reloaded, advanced, lost -> one tuple (log id, applied)         thread    takes the tuple, sends, gets
+            confirmed <- call_soon_threadsafe, by who is told                         the answer, tells
 """
 
 from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, Protocol
-
-from keyturn.errors import KeyturnError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from keyturn.storage.nodes import Confirmation
 
 CONFIRM_EVERY_SECONDS = 0.5
+STOP_SECONDS = 10.0
+_NOWHERE = ("", -1)
 
 
 class Confirmed(Protocol):
@@ -40,20 +43,23 @@ class Confirmer:
         *,
         confirmed: Confirmed,
         forgotten: Callable[[], None],
+        every_seconds: float = CONFIRM_EVERY_SECONDS,
     ) -> None:
-        """Confirm `node`; `forgotten` is called (in the thread) when the registry no longer knows it."""
+        """Confirm `node`; `forgotten` is called (in the thread) each time the registry does not know it."""
         self._database = database
         self._node = node
         self._clock = clock
         self._confirmed = confirmed
         self._forgotten = forgotten
-        self._log_id = ""
-        self._applied = -1
-        self._proven = -1
+        self._every = every_seconds
+        # One object, replaced as a whole: the thread never sees the number of one log with the name of another.
+        self._position = _NOWHERE
+        self._proven = _NOWHERE
         self._wake = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
         self.failures = 0
+        self.last_failure: BaseException | None = None
 
     def start(self) -> None:
         """Start the thread."""
@@ -65,40 +71,44 @@ class Confirmer:
         self._stopping = True
         self._wake.set()
         if self._thread is not None:
-            self._thread.join(10)
+            self._thread.join(STOP_SECONDS)
 
     def reloaded(self, log_id: str, seq: int) -> None:
         """See Position."""
-        self._log_id, self._applied, self._proven = log_id, seq, -1
+        self._position = (log_id, seq)
         self._wake.set()
 
     def advanced(self, seq: int, awaited: int) -> None:
         """See Position: confirm at once when somebody waits for a number not yet proven."""
-        self._applied = seq
-        if self._proven < awaited <= seq:
+        log_id, _ = self._position
+        self._position = (log_id, seq)
+        proven_log, proven = self._proven
+        if awaited <= seq and (proven < awaited or proven_log != log_id):
             self._wake.set()
 
     def lost(self) -> None:
         """See Position."""
-        self._log_id, self._applied = "", -1
+        self._position = _NOWHERE
 
     def _run(self) -> None:
         while not self._stopping:
-            self._confirm()
-            self._wake.wait(CONFIRM_EVERY_SECONDS)
+            try:
+                self._confirm()
+            except Exception as error:  # noqa: BLE001 -- counted, kept for `doctor`, and tried again
+                self.failures += 1
+                self.last_failure = error
+            self._wake.wait(self._every)
+            # Cleared before the position is read again, so that no wake-up is lost.
             self._wake.clear()
         self._database.close_confirm()
 
     def _confirm(self) -> None:
-        log_id, applied = self._log_id, self._applied
+        position = self._position
         sent = self._clock.boottime()
-        try:
-            confirmation = self._database.confirm(self._node, log_id, applied)
-        except (KeyturnError, TimeoutError):
-            self.failures += 1
-            return
+        confirmation = self._database.confirm(self._node, *position)
+        received = self._clock.boottime()
         if not confirmation.known:
             self._forgotten()
             return
-        self._proven = applied
-        self._confirmed(sent, self._clock.boottime(), confirmation)
+        self._proven = position
+        self._confirmed(sent, received, confirmation)

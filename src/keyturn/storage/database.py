@@ -2,16 +2,20 @@
 
 `write` queues a unit of work; one batch at a time is open per worker, so units that arrive together share
 a commit.  It returns after the commit is durable.  `read` runs a closure in a read-only transaction.
-Foreign exceptions are translated here once; nothing above sees a driver's error.
+Write transactions follow one another, on either engine and over all nodes: what a unit has read is still so
+when it commits.  Foreign exceptions are translated in `faults`; nothing above sees a driver's error.
 """
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
+import contextlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from keyturn.errors import StorageError
 from keyturn.storage.change_log import append
 from keyturn.storage.faults import translate
 from keyturn.storage.transaction import Committed, Transaction, run_units
@@ -30,6 +34,7 @@ T = TypeVar("T")
 BATCH_MAX = 64
 QUEUE_MAX = 2048
 WRITE_WAIT_SECONDS = 15.0
+READ_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -58,17 +63,25 @@ class Database(ABC):
     async def close(self) -> None:
         """Finish queued units, then let go of every connection."""
 
-    @abstractmethod
     async def write(self, work: Callable[[Transaction], T]) -> Committed[T]:
         """Run a unit of work and return once it is durable.
 
         Raises whatever the unit raised (nothing of it is kept), or StorageError when the queue is full, the
-        database refuses, or no answer came within `WRITE_WAIT_SECONDS` (the outcome is then unknown).
+        database refuses, or no answer came within `WRITE_WAIT_SECONDS`.  The outcome is unknown only when the
+        code is `storage_unknown`; otherwise nothing was changed.  Cancelling a write that has not begun undoes it.
         """
+        job = self._submit(Job(work))
+        try:
+            return _typed(await asyncio.wait_for(asyncio.wrap_future(job.done), WRITE_WAIT_SECONDS))
+        except TimeoutError:
+            raise _gave_up(job) from None
 
     @abstractmethod
-    async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run a closure in a read-only transaction that sees one consistent state."""
+    async def read(self, work: Callable[[Connection], T], *, within_seconds: float = READ_SECONDS) -> T:
+        """Run a closure in a read-only transaction that sees one consistent state.
+
+        The closure may run twice when a connection turns out to be broken.
+        """
 
     @abstractmethod
     async def head(self) -> Head:
@@ -76,45 +89,93 @@ class Database(ABC):
 
     @abstractmethod
     def confirm(self, node: str, log_id: str, applied: int) -> Confirmation:
-        """Write a node's *confirm* and return what it proves.  Blocking; called from the confirming thread."""
+        """Write a node's *confirm*, and read the head after that write is visible; blocking.
+
+        For one thread of its own, the confirming thread.  Raises StorageError.
+        """
 
     @abstractmethod
     def close_confirm(self) -> None:
         """Let go of what `confirm` holds; called from the confirming thread when it ends."""
+
+    @abstractmethod
+    def _submit(self, job: Job) -> Job:
+        """Queue a unit; raises StorageError when the queue is full or the database is not open."""
 
     def on_commit(self, listener: Callable[[int], None]) -> None:
         """Call `listener(seq)` after each numbered commit of this process; it may run in any thread."""
         self._listeners.append(listener)
 
     def _announce(self, seq: int) -> None:
-        for listener in self._listeners:
-            listener(seq)
+        for listener in self._listeners if seq else ():
+            # A listener's bug must not end the writer: followers find the commit by polling anyway.
+            with contextlib.suppress(Exception):
+                listener(seq)
 
 
-def run_batch(connection: Connection, jobs: Sequence[Job], now: float) -> list[Callable[[], None]]:
-    """Run the jobs' units and the last step inside the open transaction.
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Units that were run and numbered; nobody is answered before COMMIT has made them durable."""
 
-    Returns what to call after COMMIT to answer each caller; nothing is answered before the commit is durable.
-    """
+    answers: list[Callable[[], None]]
+    seq: int
+    """The last number given, 0 when there was none."""
+
+    def answer(self) -> None:
+        """Answer each caller; call it after COMMIT."""
+        for answer in self.answers:
+            answer()
+
+
+def run_batch(connection: Connection, jobs: Sequence[Job], now: float) -> Batch:
+    """Run the jobs' units and the last step inside the open transaction."""
     outcomes, entries = run_units(connection, [job.work for job in jobs], now)
     head = append(connection, entries, now) if entries else None
     answers: list[Callable[[], None]] = []
     for job, outcome in zip(jobs, outcomes, strict=True):
         if outcome.error is not None:
-            answers.append(_raiser(job, outcome.error))
+            answers.append(_raiser(job, translate(outcome.error)))
         elif head is None or outcome.last_entry == 0:
             answers.append(_answerer(job, Committed(outcome.value, "", 0)))
         else:
             seq = head.seq - len(entries) + outcome.last_entry
             answers.append(_answerer(job, Committed(outcome.value, head.log_id, seq)))
-    return answers
+    return Batch(answers, head.seq if head is not None else 0)
 
 
-def fail(jobs: Sequence[Job], error: BaseException) -> None:
+def claim(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs whose callers still wait; from here on they cannot be cancelled."""
+    return [job for job in jobs if job.done.set_running_or_notify_cancel()]
+
+
+def fail(jobs: Sequence[Job], error: BaseException, *, committing: bool = False) -> None:
     """Answer every caller of a batch that was rolled back as a whole."""
     for job in jobs:
-        if not job.done.done():
-            job.done.set_exception(translate(error))
+        _raiser(job, translate(error, committing=committing))()
+
+
+def closed() -> StorageError:
+    """Build the error of a database that is not open."""
+    return StorageError("the database is closed", code="storage_closed")
+
+
+def busy() -> StorageError:
+    """Build the error of a full queue."""
+    return StorageError(f"{QUEUE_MAX} writes are waiting already", code="storage_busy", hint="slow down and try again")
+
+
+def _gave_up(job: Job) -> StorageError:
+    if job.done.cancel():
+        return StorageError(
+            f"the write did not begin within {WRITE_WAIT_SECONDS:g} s; nothing was changed",
+            code="storage_busy",
+            hint="try again later",
+        )
+    return StorageError(
+        f"the write was not confirmed within {WRITE_WAIT_SECONDS:g} s; its outcome is unknown",
+        code="storage_unknown",
+        hint="read the state back before trying again",
+    )
 
 
 def _answerer(job: Job, committed: Committed[object]) -> Callable[[], None]:
@@ -128,11 +189,10 @@ def _answerer(job: Job, committed: Committed[object]) -> Callable[[], None]:
 def _raiser(job: Job, error: BaseException) -> Callable[[], None]:
     def answer() -> None:
         if not job.done.done():
-            job.done.set_exception(translate(error))
+            job.done.set_exception(error)
 
     return answer
 
 
-def committed_value(committed: Committed[object]) -> Committed[Any]:
-    """Give the value its static type back."""
+def _typed(committed: Committed[object]) -> Committed[Any]:
     return cast("Committed[Any]", committed)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from keyturn.errors import GoneError, KeyturnError
-from keyturn.storage.change_log import Change, Head, read_changes, read_head
+from keyturn.storage.change_log import READ_MAX, Change, Head, read_changes, read_head, restart_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.025
 RETRY_SECONDS = 0.25
+LOAD_SECONDS = 300.0
 
 
 class Consumer(Protocol):
@@ -67,77 +68,92 @@ class _News:
 class Follower:
     """Runs the poll loop for the consumers of one worker."""
 
-    def __init__(self, database: Database, consumers: Sequence[Consumer], positions: Sequence[Position]) -> None:
-        """Follow `database` for the consumers, reporting to the positions."""
+    def __init__(
+        self,
+        database: Database,
+        consumers: Sequence[Consumer],
+        positions: Sequence[Position],
+        *,
+        page: int = READ_MAX,
+    ) -> None:
+        """Follow `database` for the consumers, reporting to the positions; at most `page` changes in one step."""
         self._database = database
         self._consumers = consumers
         self._positions = positions
+        self._page = page
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.log_id = ""
         self.applied = -1
         self.failures = 0
+        self.last_failure: BaseException | None = None
         self._ticked = asyncio.Condition()
-        self._ticks = 0
+        self._rewound: str | None = None
+        self._begun = 0
+        self._done = 0
         database.on_commit(self._committed)
 
     async def load(self) -> None:
         """Load the snapshot; register the node first."""
-        for position in self._positions:
-            position.lost()
-        self.log_id, self.applied = "", -1
-
-        def work(connection: Connection) -> _News:
-            head = read_head(connection)
-            return _News(head, [], [consumer.load(connection) for consumer in self._consumers])
-
-        news = await self._database.read(work)
-        for apply in news.apply:
-            apply()
-        self.log_id, self.applied = news.head.log_id, news.head.seq
-        for position in self._positions:
-            position.reloaded(news.head.log_id, news.head.seq)
+        await self._load()
 
     async def run(self) -> None:
-        """Poll until cancelled; a failing database is retried and counted, never given up on."""
+        """Poll until cancelled; a failing database is retried and counted, never given up on.
+
+        A consumer that raises has left its state unknown: everything is reloaded.
+        """
         while True:
             try:
                 await self.tick()
-                pause = POLL_SECONDS
-            except KeyturnError:
+            except Exception as error:  # noqa: BLE001 -- counted, kept for `doctor`, and tried again
                 self.failures += 1
-                pause = RETRY_SECONDS
+                self.last_failure = error
+                if not isinstance(error, KeyturnError):
+                    self._lose()
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+                await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
             self._wake.clear()
 
     async def tick(self) -> None:
         """Bring the consumers up to the head as it is now."""
+        self._begun += 1
+        this = self._begun
         head = await self._database.head()
-        if self.applied < 0 or head.log_id != self.log_id or head.seq < self.applied:
-            await self.load()
+        if head.log_id == self.log_id and head.seq < self.applied:
+            self._rewound = self.log_id
+            self._lose()
+        if self._rewound == head.log_id:
+            # The log has lost numbers that were applied here: begin a new one, so that nobody follows the old on.
+            await self._database.write(lambda t: restart_log(t.connection, head.log_id, t.now))
+            self._rewound = None
+        if self.applied < 0 or head.log_id != self.log_id:
+            head = await self._load()
         while self.applied < head.seq:
-            try:
-                await self._follow()
-            except GoneError:
-                await self.load()
+            head = await self._follow()
         for position in self._positions:
             position.advanced(self.applied, head.awaited)
         async with self._ticked:
-            self._ticks += 1
+            self._done = max(self._done, this)
             self._ticked.notify_all()
+
+    def resync(self) -> None:
+        """Stop serving from what was loaded, and reload it in the next tick; for the event loop."""
+        self._lose()
+        self._wake.set()
 
     async def caught_up(self, timeout_seconds: float) -> bool:
         """Wait for a tick that began after this call, hence saw every commit before it; False on timeout.
 
         Any number of callers share one tick, so waiting here costs the database nothing.
         """
-        wanted = self._ticks + 2
+        wanted = self._begun + 1
         self._wake.set()
 
         async def wait() -> None:
             async with self._ticked:
-                await self._ticked.wait_for(lambda: self._ticks >= wanted)
+                await self._ticked.wait_for(lambda: self._done >= wanted)
 
         try:
             await asyncio.wait_for(wait(), timeout_seconds)
@@ -145,22 +161,47 @@ class Follower:
             return False
         return True
 
-    async def _follow(self) -> None:
+    async def _load(self) -> Head:
+        self._lose()
+
+        def work(connection: Connection) -> _News:
+            head = read_head(connection)
+            return _News(head, [], [consumer.load(connection) for consumer in self._consumers])
+
+        news = await self._database.read(work, within_seconds=LOAD_SECONDS)
+        for apply in news.apply:
+            apply()
+        self.log_id, self.applied = news.head.log_id, news.head.seq
+        for position in self._positions:
+            position.reloaded(news.head.log_id, news.head.seq)
+        return news.head
+
+    async def _follow(self) -> Head:
         after = self.applied
 
         def work(connection: Connection) -> _News:
-            changes = read_changes(connection, after)
             head = read_head(connection)
+            if head.log_id != self.log_id:
+                return _News(head, [], [])
+            changes = read_changes(connection, after, limit=self._page)
             return _News(head, changes, [consumer.refresh(connection, changes) for consumer in self._consumers])
 
-        news = await self._database.read(work)
+        try:
+            news = await self._database.read(work)
+        except GoneError:
+            return await self._load()
         if news.head.log_id != self.log_id:
-            await self.load()
-            return
+            return await self._load()
         for apply in news.apply:
             apply()
         if news.changes:
             self.applied = news.changes[-1].seq
+        return news.head
+
+    def _lose(self) -> None:
+        for position in self._positions:
+            position.lost()
+        self.log_id, self.applied = "", -1
 
     def _committed(self, _seq: int) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import NullPool, exc, inspect, select, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import NullPool, func, inspect, select, text
 
 from keyturn.config import Settings
-from keyturn.errors import ConfigError, StorageError
+from keyturn.errors import ConfigError
 from keyturn.kernel.clock import Clock
 from keyturn.storage.change_log import start_log
+from keyturn.storage.engine import database_url, is_sqlite, sqlite_path
 from keyturn.storage.faults import translate
 from keyturn.storage.schema import change_head, metadata
 from keyturn.storage.sqlite import sqlite_engine
@@ -37,7 +37,8 @@ HEAD_REVISION = "0001"
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x6B65_7974_7572_6E00  # "keyturn"; any fixed number of our own
-_LOCK_WAIT = "60s"
+# A revision may take long, and so may waiting for another process that runs it.
+_PATIENCE = "SELECT set_config(name, '0', true) FROM unnest(ARRAY['lock_timeout', 'statement_timeout']) AS name"
 _alembic = threading.Lock()  # Alembic's proxies are global to the process
 
 
@@ -60,12 +61,12 @@ def migrate(target: Settings | str) -> Migration:
     Do not call it on a thread whose event loop is running; see `migrate_async`.
     Raises StorageError when the database is out of reach; nothing is changed then.
     """
-    url = target if isinstance(target, str) else _settings_url(target)
+    url = database_url(target)
     try:
-        if url.startswith("sqlite"):
-            return _migrate_sqlite(_sqlite_path(url))
+        if is_sqlite(url):
+            return _migrate_sqlite(sqlite_path(url))
         return asyncio.run(_migrate_postgresql(url))
-    except (exc.SQLAlchemyError, OSError) as error:
+    except Exception as error:
         raise translate(error) from error
 
 
@@ -124,18 +125,6 @@ def _is_current(revision: str | None) -> bool:
     return revision is not None and revision >= HEAD_REVISION
 
 
-def _settings_url(settings: Settings) -> str:
-    return settings.asyncpg_url or f"sqlite:///{settings.sqlite_path}"
-
-
-def _sqlite_path(url: str) -> Path:
-    database = make_url(url).database
-    if not database:
-        message = "a SQLite database in memory cannot be migrated"
-        raise StorageError(message, hint="name a file")
-    return Path(database)
-
-
 def _migrate_sqlite(path: Path) -> Migration:
     _create_private(path)
     engine = sqlite_engine(path, writer=True)
@@ -155,12 +144,13 @@ def _create_private(path: Path) -> None:
 async def _migrate_postgresql(url: str) -> Migration:
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    address = make_url(url).set(drivername="postgresql+asyncpg")
-    engine = create_async_engine(address, poolclass=NullPool, connect_args={"timeout": 10})
+    from keyturn.storage.postgresql import connect_driver
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: connect_driver(url), poolclass=NullPool)
     try:
         async with engine.begin() as connection:
-            await connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'"))
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+            await connection.execute(text(_PATIENCE))
+            await connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
             return await connection.run_sync(migrate_connection)
     finally:
         await engine.dispose()

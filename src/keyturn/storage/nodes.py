@@ -28,6 +28,9 @@ MARGIN_SECONDS = 1.0
 
 FORGET_SECONDS = 86400.0
 
+SERVER = "server"
+"""The kind of a server worker."""
+
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
@@ -37,6 +40,9 @@ class Confirmation:
     log_id: str
     head: int
     database_time: float
+    wrote_log_id: str = ""
+    """What the confirm stored, and others may have read since."""
+    wrote_applied: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +69,14 @@ def database_time(connection: Connection, now: float) -> float:
 
 
 def register(connection: Connection, node_id: str, kind: str, label: str, now: float) -> None:
-    """Register a node that has applied nothing yet; call before loading a snapshot."""
+    """Register a node that has applied nothing yet; call before loading a snapshot.
+
+    A SQLite file has exactly one server process (its lock is held), so a new one takes the place of those before it.
+    """
     at = database_time(connection, now)
+    if connection.dialect.name == "sqlite" and kind == SERVER:
+        connection.execute(delete(node).where(node.c.kind == SERVER))
+    connection.execute(delete(node).where(node.c.id == node_id))
     connection.execute(
         insert(node).values(
             id=node_id, kind=kind, label=label, log_id="", applied=-1, registered_at=at, confirmed_at=at
@@ -79,7 +91,7 @@ def confirm(connection: Connection, node_id: str, log_id: str, applied: int, now
         update(node).where(node.c.id == node_id).values(log_id=log_id, applied=applied, confirmed_at=at)
     )
     head = read_head(connection)
-    return Confirmation(found.rowcount == 1, head.log_id, head.seq, at)
+    return Confirmation(found.rowcount == 1, head.log_id, head.seq, at, log_id, applied)
 
 
 def deregister(connection: Connection, node_id: str) -> None:

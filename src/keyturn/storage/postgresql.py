@@ -1,7 +1,13 @@
 """PostgreSQL through asyncpg: one writer task with group commit, a pool for reads.
 
-Confirm runs on a connection and an event loop of its own, in the confirming thread, so that neither a busy
-loop nor a full pool can make a healthy node look stale.
+    write:    advisory lock -> units -> numbering -> COMMIT      one connection, a batch at a time
+    confirm:  own thread, event loop and connection, so that neither a busy loop nor a full pool can make a
+              healthy node look stale
+
+Write transactions of all nodes take one advisory lock first, so that units cannot overwrite what others decided;
+the order of the change log does not depend on it.  No wait is unbounded: the server ends what holds a lock and
+idles, and a connection that does not answer in time is cut off here, not cancelled, for a server that is cut off
+answers a cancellation no sooner.
 """
 
 from __future__ import annotations
@@ -11,54 +17,109 @@ import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
-from sqlalchemy import exc, text
+from sqlalchemy import exc, func, select, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from keyturn.errors import StorageError
+from keyturn.errors import BrokenInvariantError, StorageError
 from keyturn.storage.change_log import Head, read_head
 from keyturn.storage.database import (
     BATCH_MAX,
     QUEUE_MAX,
+    READ_SECONDS,
     WRITE_WAIT_SECONDS,
+    Batch,
     Database,
     Job,
-    committed_value,
+    busy,
+    claim,
+    closed,
     fail,
     run_batch,
 )
-from keyturn.storage.faults import translate
+from keyturn.storage.faults import is_disconnect, translate
 from keyturn.storage.nodes import Confirmation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from sqlalchemy import Connection
 
     from keyturn.kernel.clock import Clock
-    from keyturn.storage.transaction import Committed, Transaction
 
 T = TypeVar("T")
 READ_POOL = 8
 CONNECT_SECONDS = 5.0
 CONFIRM_SECONDS = 5.0
+HEAD_SECONDS = 5.0
+BATCH_SECONDS = 10.0
+AT_ONCE_SECONDS = 1.0
 
-# A paused writer must not hold the head row for ever: the server ends its transaction.
+WRITER_LOCK = 0x6B65_7974_7572_6E01
+"""Key of the advisory lock that write transactions take; any fixed number of our own."""
+
+# A paused writer must not hold the others up for ever: the server ends its transaction.
 SERVER_SETTINGS = {
     "application_name": "keyturn",
-    "lock_timeout": "8000",
     "idle_in_transaction_session_timeout": "4000",
-    "statement_timeout": "30000",
+    "lock_timeout": "8000",
+    "statement_timeout": "300000",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
 }
 
-# Two statements, each its own transaction: the write must be visible in the registry before the head is read.  In one
-# statement, a revocation could find the registry without this node, and this node the head without the revocation.
-_CONFIRM = """
-UPDATE node SET applied = $3, log_id = $2, confirmed_at = extract(epoch FROM clock_timestamp()) WHERE id = $1
+_ERRORS = (
+    exc.SQLAlchemyError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+    OverflowError,
+    UnicodeEncodeError,
+)
+_LOCK = select(func.pg_advisory_xact_lock(WRITER_LOCK))
+
+# Two statements: the write must be visible to others before the head is read, or a revocation that commits in
+# between would neither be in this head nor find this node.
+_CONFIRM_WRITE = """
+UPDATE node SET applied = $3, log_id = $2, confirmed_at = extract(epoch FROM clock_timestamp())
+WHERE id = $1 RETURNING confirmed_at
 """
-_CONFIRM_HEAD = """
-SELECT log_id, seq, extract(epoch FROM clock_timestamp())::float8 AS at FROM change_head WHERE id = 1
-"""
+_CONFIRM_READ = "SELECT log_id, seq, extract(epoch FROM clock_timestamp())::float8 AS at FROM change_head WHERE id = 1"
+
+
+def driver_address(url: str) -> str:
+    """Return a PostgreSQL URL in the form asyncpg reads, `sslmode` and the like included.  Holds a password."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+async def connect_driver(url: str) -> Any:  # noqa: ANN401 -- asyncpg is untyped
+    """Open a driver's connection with bounded waits; raises what asyncpg raises."""
+    return await asyncpg.connect(driver_address(url), timeout=CONNECT_SECONDS, server_settings=SERVER_SETTINGS)
+
+
+def postgresql_engine(url: str, *, pool_size: int) -> AsyncEngine:
+    """Build an engine with bounded waits on connecting, locks and idle transactions."""
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=lambda: connect_driver(url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=CONNECT_SECONDS,
+    )
+
+
+@contextlib.asynccontextmanager
+async def cut_off_after(seconds: float, connection: AsyncConnection) -> AsyncIterator[None]:
+    """Abort the connection unless the body ends in time; it then sees the connection lost."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert driver is not None  # noqa: S101 -- it was just checked out
+    timer = asyncio.get_running_loop().call_later(seconds, driver.terminate)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class PostgresqlDatabase(Database):
@@ -67,7 +128,7 @@ class PostgresqlDatabase(Database):
     dialect = "postgresql"
 
     def __init__(self, url: str, clock: Clock) -> None:
-        """Name the database as `postgresql+asyncpg://…`; nothing is opened yet."""
+        """Name the database as `postgresql://…` or `postgresql+asyncpg://…`; nothing is opened yet."""
         super().__init__(clock)
         self._url = url
         self._writer = postgresql_engine(url, pool_size=1)
@@ -85,46 +146,21 @@ class PostgresqlDatabase(Database):
 
     async def close(self) -> None:
         """Finish what is queued and close every connection."""
-        if self._task is not None:
+        task, self._task = self._task, None
+        if task is not None:
             await self._jobs.put(None)
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._task, WRITE_WAIT_SECONDS)
-            self._task = None
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(task, WRITE_WAIT_SECONDS)
         await self._writer.dispose()
         await self._reader.dispose()
 
-    async def write(self, work: Callable[[Transaction], T]) -> Committed[T]:
-        """See Database.write."""
-        if self._task is None:
-            message = "the database is closed"
-            raise StorageError(message)
-        job = Job(work)
-        try:
-            self._jobs.put_nowait(job)
-        except asyncio.QueueFull:
-            message = f"{QUEUE_MAX} writes are waiting already"
-            raise StorageError(message, code="storage_busy", hint="slow down and try again") from None
-        try:
-            return committed_value(await asyncio.wait_for(asyncio.wrap_future(job.done), WRITE_WAIT_SECONDS))
-        except TimeoutError:
-            message = f"the write was not confirmed within {WRITE_WAIT_SECONDS:g} s; its outcome is unknown"
-            raise StorageError(message, hint="read the state back before trying again") from None
-
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T], *, within_seconds: float = READ_SECONDS) -> T:
         """See Database.read.  One snapshot for the whole closure (REPEATABLE READ, read only)."""
-        try:
-            async with self._snapshots.begin() as connection:
-                return await connection.run_sync(work)
-        except (exc.SQLAlchemyError, OSError, TimeoutError) as error:
-            raise translate(error) from error
+        return await self._on(self._snapshots, work, within_seconds)
 
     async def head(self) -> Head:
         """Read the head row on a pooled connection."""
-        try:
-            async with self._points.connect() as connection:
-                return await connection.run_sync(read_head)
-        except (exc.SQLAlchemyError, OSError, TimeoutError) as error:
-            raise translate(error) from error
+        return await self._on(self._points, read_head, HEAD_SECONDS)
 
     def confirm(self, node: str, log_id: str, applied: int) -> Confirmation:
         """Confirm on the calling thread's own loop and connection; a broken connection is replaced next time."""
@@ -133,16 +169,14 @@ class PostgresqlDatabase(Database):
         runner, connection = self._confirming
         try:
             if connection is None:
-                connection = runner.run(self._connect_confirm())
+                connection = runner.run(connect_driver(self._url))
                 self._confirming = (runner, connection)
-            done, row = runner.run(_confirm(connection, node, log_id, applied))
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            return runner.run(_confirm(connection, node, log_id, applied))
+        except _ERRORS as error:
             self._confirming = (runner, None)
             if connection is not None:
                 connection.terminate()
-            message = "the node could not confirm"
-            raise StorageError(message, internal=type(error).__name__) from error
-        return Confirmation(done == "UPDATE 1", row["log_id"], row["seq"], row["at"])
+            raise StorageError("the node could not confirm", internal=type(error).__name__) from error
 
     def close_confirm(self) -> None:
         """Close the confirming thread's connection and loop; call it from that thread."""
@@ -151,43 +185,93 @@ class PostgresqlDatabase(Database):
         runner, connection = self._confirming
         self._confirming = None
         if connection is not None:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(*_ERRORS):
                 runner.run(connection.close(timeout=1))
         runner.close()
 
-    async def _connect_confirm(self) -> Any:  # noqa: ANN401 -- asyncpg is untyped
-        dsn = make_url(self._url).set(drivername="postgresql").render_as_string(hide_password=False)
-        return await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, server_settings=SERVER_SETTINGS)
+    def _submit(self, job: Job) -> Job:
+        if self._task is None:
+            raise closed()
+        try:
+            self._jobs.put_nowait(job)
+        except asyncio.QueueFull:
+            raise busy() from None
+        return job
+
+    async def _on(self, engine: AsyncEngine, work: Callable[[Connection], T], seconds: float) -> T:
+        began = asyncio.get_running_loop().time()
+        try:
+            return await _run_on(engine, work, seconds)
+        except _ERRORS as error:
+            took = asyncio.get_running_loop().time() - began
+            if not is_disconnect(error) or took > AT_ONCE_SECONDS:
+                raise translate(error) from error
+        # A pooled connection was lost while it lay there; the pool has replaced all of them.
+        try:
+            return await _run_on(engine, work, seconds)
+        except _ERRORS as error:
+            raise translate(error) from error
 
     async def _run_writer(self) -> None:
         while (job := await self._jobs.get()) is not None:
             jobs = [job]
-            stop = False
-            while len(jobs) < BATCH_MAX and not self._jobs.empty():
+            last = False
+            while len(jobs) < BATCH_MAX and not last and not self._jobs.empty():
                 following = self._jobs.get_nowait()
                 if following is None:
-                    stop = True
-                    break
-                jobs.append(following)
-            await self._commit([job for job in jobs if job.done.set_running_or_notify_cancel()])
-            if stop:
+                    last = True
+                else:
+                    jobs.append(following)
+            if claimed := claim(jobs):
+                await self._commit(claimed)
+            if last:
                 return
 
     async def _commit(self, jobs: list[Job]) -> None:
-        if not jobs:
-            return
+        batch: Batch | None = None
         try:
-            async with self._writer.connect() as connection, connection.begin():
-                answers = await connection.run_sync(run_batch, jobs, self.clock.now())
+            async with self._begin() as connection:
+                batch = await connection.run_sync(run_batch, jobs, self.clock.now())
+        except asyncio.CancelledError:
+            fail(jobs, StorageError("the database was closed while it was writing", code="storage_unknown"))
+            raise
         except Exception as error:  # noqa: BLE001 -- every caller of the batch gets it
-            fail(jobs, error)
+            fail(jobs, error, committing=batch is not None)
             return
-        for answer in answers:
-            answer()
-        if seq := max(job.done.result().seq if job.done.exception() is None else 0 for job in jobs):
-            self._announce(seq)
+        batch.answer()
+        self._announce(batch.seq)
+
+    @contextlib.asynccontextmanager
+    async def _begin(self) -> AsyncIterator[AsyncConnection]:
+        """Begin a write transaction that holds the writers' lock; it commits unless the body raises."""
+        async with contextlib.AsyncExitStack() as stack:
+            for attempt in (1, 2):
+                connection = await stack.enter_async_context(self._writer.connect())
+                try:
+                    await stack.enter_async_context(cut_off_after(BATCH_SECONDS, connection))
+                    await stack.enter_async_context(connection.begin())
+                    await connection.execute(_LOCK)
+                    break
+                except exc.DBAPIError as error:
+                    # Nothing has run yet: the connection was lost since the batch before.
+                    if attempt == 2 or not is_disconnect(error):
+                        raise
+                    await stack.pop_all().aclose()
+            yield connection
 
 
-async def _confirm(connection: Any, node: str, log_id: str, applied: int) -> tuple[str, Any]:  # noqa: ANN401 -- untyped
-    done = await connection.execute(_CONFIRM, node, log_id, applied, timeout=CONFIRM_SECONDS)
-    return done, await connection.fetchrow(_CONFIRM_HEAD, timeout=CONFIRM_SECONDS)
+async def _run_on(engine: AsyncEngine, work: Callable[[Connection], T], seconds: float) -> T:
+    async with engine.connect() as connection, cut_off_after(seconds, connection), connection.begin():
+        return await connection.run_sync(work)
+
+
+async def _confirm(connection: Any, node: str, log_id: str, applied: int) -> Confirmation:  # noqa: ANN401 -- as above
+    timer = asyncio.get_running_loop().call_later(CONFIRM_SECONDS, connection.terminate)
+    try:
+        known = await connection.fetchval(_CONFIRM_WRITE, node, log_id, applied)
+        row = await connection.fetchrow(_CONFIRM_READ)
+    finally:
+        timer.cancel()
+    if row is None:
+        raise BrokenInvariantError("the change log has no head row", hint="run `keyturn migrate`")
+    return Confirmation(known is not None, row["log_id"], row["seq"], row["at"], log_id, applied)

@@ -7,25 +7,30 @@ autocommit mode and every transaction is begun by us: `BEGIN IMMEDIATE` to write
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
 
-from sqlalchemy import create_engine, event, exc, text
+from sqlalchemy import URL, create_engine, event, exc, text
 from sqlalchemy.pool import QueuePool
 
-from keyturn.errors import StorageError
+from keyturn.errors import BrokenInvariantError, StorageError
 from keyturn.storage import nodes
 from keyturn.storage.change_log import Head
 from keyturn.storage.database import (
     BATCH_MAX,
     QUEUE_MAX,
+    READ_SECONDS,
     WRITE_WAIT_SECONDS,
     Database,
     Job,
-    committed_value,
+    busy,
+    claim,
+    closed,
     fail,
     run_batch,
 )
@@ -40,26 +45,26 @@ if TYPE_CHECKING:
 
     from keyturn.kernel.clock import Clock
     from keyturn.storage.nodes import Confirmation
-    from keyturn.storage.transaction import Committed, Transaction
+    from keyturn.storage.transaction import Transaction
 
 T = TypeVar("T")
 READERS = 2
-BUSY_TIMEOUT_MS = 5000
+BUSY_SECONDS = 5.0
+HEAD_BUSY_SECONDS = 0.05
 
 
-def sqlite_engine(path: Path, *, writer: bool) -> Engine:
+def sqlite_engine(path: Path, *, writer: bool, busy_seconds: float = BUSY_SECONDS) -> Engine:
     """Build an engine whose transactions begin as the module says; readers cannot write."""
     engine = create_engine(
-        f"sqlite:///{path}",
-        connect_args={"check_same_thread": False, "isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000},
+        URL.create("sqlite", database=str(path)),
+        connect_args={"check_same_thread": False, "isolation_level": None, "timeout": busy_seconds},
         poolclass=QueuePool,
-        pool_size=1 if writer else READERS + 1,
+        pool_size=1 if writer else READERS,
         max_overflow=0,
     )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: DriverConnection, _record: object) -> None:
-        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         if not writer:
@@ -77,12 +82,12 @@ class SqliteDatabase(Database):
 
     dialect = "sqlite"
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        """Name the file; nothing is opened yet."""
+    def __init__(self, path: Path, clock: Clock, *, busy_seconds: float = BUSY_SECONDS) -> None:
+        """Name the file; nothing is opened yet.  `busy_seconds` bounds the wait for another process's lock."""
         super().__init__(clock)
         self._path = path
-        self._writer = sqlite_engine(path, writer=True)
-        self._reader = sqlite_engine(path, writer=False)
+        self._writer = sqlite_engine(path, writer=True, busy_seconds=busy_seconds)
+        self._reader = sqlite_engine(path, writer=False, busy_seconds=busy_seconds)
         self._jobs: queue.Queue[Job | None] = queue.Queue(QUEUE_MAX)
         self._thread: threading.Thread | None = None
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="keyturn-read")
@@ -90,39 +95,30 @@ class SqliteDatabase(Database):
 
     async def open(self) -> None:
         """Open the file and start the writer thread."""
-        try:
-            with self._reader.connect() as connection:
-                connection.execute(text("SELECT 1"))
-        except exc.DBAPIError as error:
-            raise translate(error) from error
+        await self.read(lambda connection: connection.execute(text("SELECT 1")).scalar_one())
         self._thread = threading.Thread(target=self._run_writer, name="keyturn-write", daemon=True)
         self._thread.start()
 
     async def close(self) -> None:
         """Finish what is queued, stop the writer thread, close the file."""
-        if self._thread is not None:
-            self._jobs.put(None)
-            await asyncio.to_thread(self._thread.join)
-            self._thread = None
-        self._pool.shutdown(wait=True)
-        if self._head_driver is not None:
-            self._head_driver.close()
-            self._head_driver = None
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await asyncio.to_thread(self._jobs.put, None)
+            await asyncio.to_thread(thread.join)
+            self._refuse_the_rest()
+        await asyncio.to_thread(self._pool.shutdown)
+        self._close_head()
         self._writer.dispose()
         self._reader.dispose()
 
-    async def write(self, work: Callable[[Transaction], T]) -> Committed[T]:
-        """See Database.write."""
-        job = self._submit(Job(work))
-        try:
-            return committed_value(await asyncio.wait_for(asyncio.wrap_future(job.done), WRITE_WAIT_SECONDS))
-        except TimeoutError:
-            message = f"the write was not confirmed within {WRITE_WAIT_SECONDS:g} s; its outcome is unknown"
-            raise StorageError(message, hint="read the state back before trying again") from None
-
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T], *, within_seconds: float = READ_SECONDS) -> T:  # noqa: ARG002 -- a file does not keep anybody waiting
         """See Database.read."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, work)
+        except RuntimeError as error:
+            if self._thread is None:
+                raise closed() from error
+            raise
 
     async def head(self) -> Head:
         """Read the head row inline: about 10 us, no thread hop."""
@@ -131,76 +127,92 @@ class SqliteDatabase(Database):
                 self._head_driver = self._open_head()
             row = self._head_driver.execute("SELECT log_id, seq, awaited FROM change_head WHERE id = 1").fetchone()
         except sqlite3.Error as error:
+            self._close_head()
             raise translate(error) from error
+        if row is None:
+            raise BrokenInvariantError("the change log has no head row", hint="run `keyturn migrate`")
         return Head(row[0], row[1], row[2])
 
     def confirm(self, node: str, log_id: str, applied: int) -> Confirmation:
-        """Confirm through the writer thread, sharing its commits."""
+        """Confirm through the writer thread, sharing its commits.
+
+        Writers follow one another, so a change that the head does not show commits after this confirm and finds it.
+        """
 
         def work(transaction: Transaction) -> Confirmation:
             at = self.clock.now()
             return nodes.confirm(transaction.connection, node, log_id, applied, at)
 
         job = self._submit(Job(work))
-        result: Any = job.done.result(WRITE_WAIT_SECONDS).value
-        return result  # type: ignore[no-any-return]
+        try:
+            confirmation = job.done.result(WRITE_WAIT_SECONDS).value
+        except (TimeoutError, CancelledError) as error:
+            job.done.cancel()
+            raise StorageError("the node could not confirm", internal=type(error).__name__) from error
+        assert isinstance(confirmation, nodes.Confirmation)  # noqa: S101 -- what `work` returns
+        return confirmation
 
     def close_confirm(self) -> None:
-        """Nothing is held: a confirm goes through the writer thread."""
+        """Let go of nothing: a confirm goes through the writer thread."""
 
     def _open_head(self) -> DriverConnection:
-        return sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, isolation_level=None)
+        address = f"file:{quote(str(self._path))}?mode=ro"
+        return sqlite3.connect(address, uri=True, isolation_level=None, timeout=HEAD_BUSY_SECONDS)
+
+    def _close_head(self) -> None:
+        if self._head_driver is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._head_driver.close()
+            self._head_driver = None
 
     def _submit(self, job: Job) -> Job:
         if self._thread is None:
-            message = "the database is closed"
-            raise StorageError(message)
+            raise closed()
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
-            message = f"{QUEUE_MAX} writes are waiting already"
-            raise StorageError(message, code="storage_busy", hint="slow down and try again") from None
+            raise busy() from None
         return job
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         try:
             with self._reader.connect() as connection, connection.begin():
                 return work(connection)
-        except exc.SQLAlchemyError as error:
+        except (exc.SQLAlchemyError, sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
             raise translate(error) from error
 
     def _run_writer(self) -> None:
         while (job := self._jobs.get()) is not None:
             jobs = [job]
-            stop = False
-            while len(jobs) < BATCH_MAX:
+            last = False
+            while len(jobs) < BATCH_MAX and not last:
                 try:
                     following = self._jobs.get_nowait()
                 except queue.Empty:
                     break
                 if following is None:
-                    stop = True
-                    break
-                jobs.append(following)
-            self._commit(jobs)
-            if stop:
+                    last = True
+                else:
+                    jobs.append(following)
+            self._commit(claim(jobs))
+            if last:
                 return
 
-    def _commit(self, queued: list[Job]) -> None:
-        jobs = [job for job in queued if job.done.set_running_or_notify_cancel()]
+    def _commit(self, jobs: list[Job]) -> None:
         if not jobs:
             return
         try:
             with self._writer.connect() as connection, connection.begin():
-                answers = run_batch(connection, jobs, self.clock.now())
+                batch = run_batch(connection, jobs, self.clock.now())
         except Exception as error:  # noqa: BLE001 -- every caller of the batch gets it
             fail(jobs, error)
             return
-        for answer in answers:
-            answer()
-        if seq := max(_seq(job) for job in jobs):
-            self._announce(seq)
+        batch.answer()
+        self._announce(batch.seq)
 
-
-def _seq(job: Job) -> int:
-    return job.done.result().seq if job.done.exception() is None else 0
+    def _refuse_the_rest(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                job = self._jobs.get_nowait()
+                if job is not None:
+                    fail(claim([job]), closed())

@@ -6,14 +6,19 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from keyturn.errors import KeyturnError
+from sqlalchemy.exc import SQLAlchemyError
+
+from keyturn.errors import BrokenInvariantError, KeyturnError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, NestedTransaction
 
 T = TypeVar("T")
+
+TEXT_BYTES_MAX = 1000
+"""Bound of every text of an entry, in UTF-8: a third of what an index row of PostgreSQL holds."""
 
 
 class ChangeKind(StrEnum):
@@ -105,6 +110,7 @@ def run_units(
     """Run each unit in a savepoint of its own; return how each ended and the entries to number, in order.
 
     An exception undoes its own unit only.  `Outcome.last_entry` is the 1-based place of a unit's last entry.
+    Raises the unit's error when the database undid more than the unit: the batch as a whole has failed then.
     """
     outcomes: list[Outcome] = []
     entries: list[Entry] = []
@@ -113,17 +119,55 @@ def run_units(
         savepoint = connection.begin_nested()
         try:
             value = work(transaction)
-        except RefusedError as refused:
-            savepoint.rollback()
-            entries.append(refused.refusal)
-            outcomes.append(Outcome(error=refused.public))
-        except Exception as error:
-            if connection.invalidated:
-                raise
-            savepoint.rollback()
-            outcomes.append(Outcome(error=error))
-        else:
+            _check_entries(transaction.entries)
             savepoint.commit()
+        except Exception as error:  # noqa: BLE001 -- handed to the caller of this unit, never swallowed
+            _undo(connection, savepoint, error)
+            outcome, kept = _failed(error)
+            entries.extend(kept)
+            outcomes.append(outcome)
+        else:
             entries.extend(transaction.entries)
             outcomes.append(Outcome(value=value, last_entry=len(entries) if transaction.entries else 0))
     return outcomes, entries
+
+
+def _undo(connection: Connection, savepoint: NestedTransaction, error: Exception) -> None:
+    if connection.invalidated:
+        raise error
+    try:
+        savepoint.rollback()
+    except SQLAlchemyError:
+        # A full disk makes SQLite roll the whole transaction back, and the savepoint is gone with it.
+        raise error from None
+
+
+def _failed(error: Exception) -> tuple[Outcome, list[Entry]]:
+    if not isinstance(error, RefusedError):
+        return Outcome(error=error), []
+    try:
+        _check_entries([error.refusal])
+    except BrokenInvariantError as broken:
+        return Outcome(error=broken), []
+    return Outcome(error=error.public), [error.refusal]
+
+
+def _check_entries(entries: Sequence[Entry]) -> None:
+    """Raise for an entry that the last step could not store, while it still fails its own unit only."""
+    for entry in entries:
+        texts = [entry.workspace, entry.entity]
+        if entry.leaf is not None:
+            leaf = entry.leaf
+            texts += [leaf.id, leaf.action, leaf.outcome, leaf.actor, leaf.resource]
+        for text in texts:
+            if "\x00" in text or len(text.encode(errors="replace")) > TEXT_BYTES_MAX or not _is_encodable(text):
+                message = "an entry of the change log holds text that is too long or cannot be stored"
+                raise BrokenInvariantError(message)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
