@@ -18,6 +18,7 @@ from sqlalchemy import select, update
 
 from keyturn.errors import KeyturnError
 from keyturn.kernel.tokenformat import digest, sha256
+from keyturn.keys import keyspace_store
 from keyturn.keys.records import PEPPER
 from keyturn.storage.schema import key_version, sealed_key
 from keyturn.storage.transaction import ChangeKind, Entry
@@ -120,14 +121,13 @@ def _rehash(batch: list[_Waiting], transaction: Transaction) -> int:
 
 
 def _current_pepper(transaction: Transaction, keyspace: KeyspacePolicy) -> int | None:
-    # The lock keeps the pepper from being retired, for want of versions, while one is moved to it.
+    # The shared lock keeps the pepper from being retired, for want of versions, while one is moved to it.
+    keyspace_store.load_keyspace(transaction.connection, keyspace.workspace, keyspace.name, share=True)
     return transaction.connection.execute(
-        select(sealed_key.c.number)
-        .where(
+        select(sealed_key.c.number).where(
             sealed_key.c.workspace == keyspace.workspace,
             sealed_key.c.purpose == PEPPER,
             sealed_key.c.path == keyspace.id,
             sealed_key.c.state == "current",
         )
-        .with_for_update(read=True)
     ).scalar()

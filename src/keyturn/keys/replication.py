@@ -80,8 +80,8 @@ class Replication:
         self.foreign_workspaces: frozenset[str] = frozenset()
         """Workspaces with a keyspace that accepts imported keys."""
         self.time_jumps = 0
-        self._source = source
-        self._callers = callers
+        self.source = source
+        self.callers = callers
         self._clock = clock
         self._learns_time = learns_time
         self._loop = asyncio.get_running_loop()
@@ -90,7 +90,7 @@ class Replication:
 
     def load(self, connection: Connection) -> Callable[[], None]:
         """Read everything into a replica beside the live one; the closure swaps."""
-        keyspaces, keys = self._source.everything(connection)
+        keyspaces, keys = self.source.everything(connection)
         staged = self.replica.staging()
         for keyspace in keyspaces:
             staged.load_keyspace(keyspace)
@@ -99,7 +99,7 @@ class Replication:
 
         def apply() -> None:
             self.replica.adopt(staged)
-            self._callers.drop_all()
+            self.callers.drop_all()
             self._keyspaces_changed()
 
         return apply
@@ -108,8 +108,8 @@ class Replication:
         """Read the current state of the keyspaces and keys that changed."""
         keyspace_ids = dict.fromkeys(change.entity for change in changes if change.kind == ChangeKind.KEYSPACE)
         key_ids = dict.fromkeys(change.entity for change in changes if change.kind == ChangeKind.KEY)
-        keyspaces = {entity: self._source.keyspace(connection, entity) for entity in keyspace_ids}
-        keys = {entity: self._source.key(connection, entity) for entity in key_ids}
+        keyspaces = {entity: self.source.keyspace(connection, entity) for entity in keyspace_ids}
+        keys = {entity: self.source.key(connection, entity) for entity in key_ids}
         rights = any(change.kind in _RIGHTS for change in changes)
 
         def apply() -> None:
@@ -121,9 +121,9 @@ class Replication:
             for key_id, key in keys.items():
                 self.replica.apply_key(key, key_id)
             if rights:
-                self._callers.drop_all()
+                self.callers.drop_all()
             else:
-                self._callers.drop_tokens(keys)
+                self.callers.drop_tokens(keys)
             if keyspaces:
                 self._keyspaces_changed()
 
@@ -147,7 +147,7 @@ class Replication:
     def lost(self) -> None:
         """See Position."""
         self.freshness.start_resync()
-        self._callers.drop_all()
+        self.callers.drop_all()
 
     # --- Confirmed ------------------------------------------------------------------------------------------------
 

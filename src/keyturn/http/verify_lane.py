@@ -1,0 +1,136 @@
+"""The verify lane: `POST /api/v1/verify` as raw ASGI, in front of the router.
+
+    body (bounded, timed) -> strict JSON -> bearer token -> VerifyService.verify_now -> answer
+                                                             | None
+                                                             `-> VerifyService.verify
+
+The answer is 200 whatever the verdict, and 503 when nothing could be decided.  A request that is not understood, or
+that brings no valid bearer token, is answered by a problem.  When memory is enough nothing here is awaited but the
+body and the sending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from keyturn.access.caller import Credentials
+from keyturn.errors import InputError, KeyturnError, TooLargeError
+from keyturn.http import problems
+from keyturn.http.body import BODY_READ_SECONDS, decode, require_json, require_length_within, too_large
+from keyturn.http.edge import scope_request_id
+from keyturn.http.peer import bearer_token, client_ip
+from keyturn.kernel.clock import boottime
+from keyturn.wire.verification import Code, VerifyRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keyturn.http.lanes import Receive, Scope, Send
+    from keyturn.keys.verification import VerifyService
+    from keyturn.wire.verification import VerifyResponse
+
+BODY_BYTES_MAX: Final = 64 * 1024
+
+_JSON: Final = b"application/json"
+_UNAVAILABLE: Final = Code.UNAVAILABLE.value
+_decoder: Final = msgspec.json.Decoder(VerifyRequest)
+_encode: Final = msgspec.json.Encoder().encode
+
+_FIXED: Final = (
+    (b"content-type", _JSON),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
+class VerifyLane:
+    """An ASGI application for one operation."""
+
+    def __init__(
+        self,
+        service: VerifyService,
+        *,
+        trusted_proxies: tuple[Any, ...] = (),
+        draining: asyncio.Event | None = None,
+        observe: Callable[[str, float], None] | None = None,
+    ) -> None:
+        """Answer with `service`; `observe(code, seconds)` is told of every verdict."""
+        self._service = service
+        self._trusted_proxies = trusted_proxies
+        self._draining = asyncio.Event() if draining is None else draining
+        self._observe = observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        started = boottime()
+        try:
+            answer = await self._answer(scope, receive)
+        except Exception as error:  # noqa: BLE001 -- the outermost frame of this lane: logged, and answered as a problem
+            await self._refuse(error, scope, send)
+            return
+        status = 503 if answer.code == _UNAVAILABLE else 200
+        await self._respond(send, status, _encode(answer), _FIXED)
+        if self._observe is not None:
+            self._observe(answer.code, boottime() - started)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> VerifyResponse:
+        content_type = length = None
+        for name, value in scope["headers"]:
+            if name == b"content-type":
+                content_type = value
+            elif name == b"content-length":
+                length = value
+        if content_type != _JSON:
+            require_json("" if content_type is None else content_type.decode("latin-1"))
+        token = bearer_token(scope["headers"])
+        if length is not None and len(length) > 4:
+            require_length_within(length.decode("latin-1"), BODY_BYTES_MAX)
+        asked = decode(_decoder, await _read(receive))
+        ip = client_ip(scope, self._trusted_proxies)
+        answer = self._service.verify_now(token.reveal_bytes(), ip, asked)
+        if answer is None:
+            answer = await self._service.verify(Credentials(token, ip, scope_request_id(scope)), asked)
+        return answer
+
+    async def _respond(self, send: Send, status: int, body: bytes, fixed: tuple[tuple[bytes, bytes], ...]) -> None:
+        headers = [*fixed, (b"content-length", b"%d" % len(body))]
+        if self._draining.is_set():
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _refuse(self, error: Exception, scope: Scope, send: Send) -> None:
+        instance = scope_request_id(scope)
+        problems.log_failure(error, instance, method=scope["method"], path=scope["path"])
+        problem = problems.problem_of(error, instance)
+        given = problems.headers_of(error) if isinstance(error, KeyturnError) else {}
+        headers = (
+            (b"content-type", problems.MEDIA_TYPE.encode()),
+            *_FIXED[1:],
+            (b"x-request-id", instance.encode()),
+            *((name.lower().encode(), value.encode()) for name, value in given.items()),
+        )
+        if isinstance(error, TooLargeError):
+            headers = (*headers, (b"connection", b"close"))
+        await self._respond(send, problem.status, problems.encode_problem(problem), headers)
+
+
+async def _read(receive: Receive) -> bytes:
+    """Read a body within its bounds of size and time."""
+    raw: bytes = b""
+    try:
+        async with asyncio.timeout(BODY_READ_SECONDS):
+            while True:
+                message = await receive()
+                raw += message.get("body", b"")
+                if len(raw) > BODY_BYTES_MAX:
+                    raise too_large(BODY_BYTES_MAX)
+                if not message.get("more_body", False):
+                    return raw
+    except TimeoutError:
+        raise InputError(
+            f"the body did not arrive within {BODY_READ_SECONDS:g} s", code="body_timeout", hint="send it again"
+        ) from None
