@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select, update
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection
+
+_NAME = re.compile(r"~?[a-z0-9_-]{1,64}")
 
 
 def insert_keyspace(connection: Connection, made: Keyspace) -> None:
@@ -40,13 +43,24 @@ def update_keyspace(connection: Connection, changed: Keyspace) -> None:
 
 
 def load_keyspace(
-    connection: Connection, workspace: str, name: str, *, system: bool = False, lock: bool = False
+    connection: Connection,
+    workspace: str,
+    name: str,
+    *,
+    system: bool = False,
+    lock: bool = False,
+    share: bool = False,
 ) -> Keyspace | None:
-    """Return a keyspace of the workspace by name; `lock` keeps others from changing it until this unit ends."""
+    """Return a keyspace of the workspace by name.
+
+    `lock` keeps others from changing it until this unit ends, and from using it too; `share` from changing it only.
+    """
+    if _NAME.fullmatch(name) is None:
+        return None
     query = select(*keyspace.c).where(
         keyspace.c.workspace == workspace, keyspace.c.name == name, keyspace.c.system == system
     )
-    row = connection.execute(query.with_for_update() if lock else query).first()
+    row = connection.execute(query.with_for_update(read=not lock) if lock or share else query).first()
     return None if row is None else _keyspace(row)
 
 

@@ -19,6 +19,9 @@ SUSPENDED = "suspended"
 COMPROMISED = "compromised"
 DESTROYED = "destroyed"
 
+LIVE_VERSION_STATES = frozenset({PENDING, CURRENT, PREVIOUS, SUSPENDED})
+"""States from which a version may still be admitted, now or later."""
+
 SYSTEM_KEYSPACE = "~system"
 """The name of the keyspace of management tokens; no wildcard matches it and no request can name it."""
 

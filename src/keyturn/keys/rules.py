@@ -18,9 +18,11 @@ A key that is not revoked has exactly one current version; a revoked one has non
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from keyturn.errors import ConflictError, InputError, PreconditionError
+from keyturn.access.moments import epoch_of
+from keyturn.errors import ConflictError, InputError
 from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.match import check_pattern
 from keyturn.kernel.tokenformat import TAG_PATTERN
@@ -30,6 +32,7 @@ from keyturn.keys.model import (
     CURRENT,
     DESTROYED,
     DISABLED,
+    LIVE_VERSION_STATES,
     PENDING,
     PREVIOUS,
     REVOKED,
@@ -43,9 +46,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from keyturn.audit.leaf import Detail
     from keyturn.keys.model import Key, Keyspace, Version
-    from keyturn.keys.ports import VersionUse
+    from keyturn.wire.keys import KeyFilter
     from keyturn.wire.policy import Restrictions
+    from keyturn.wire.usage import VersionUse
 
 KEY_TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
     ACTIVE: frozenset({DISABLED, REVOKED}),
@@ -62,13 +67,12 @@ VERSION_TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
     COMPROMISED: frozenset({DESTROYED}),
     DESTROYED: frozenset(),
 }
-LIVE_VERSION_STATES: Final = frozenset({PENDING, CURRENT, PREVIOUS, SUSPENDED})
 LIVE_VERSIONS_MAX: Final = 8
 """How many secrets of one key may be valid at once."""
 
 ENVIRONMENT_TAGS: Final[Mapping[str, str]] = {"production": "live", "staging": "test", "development": "dev"}
 UNCERTAIN_MARGIN_SECONDS: Final = 2.0
-_LATEST: Final = 253_370_764_800.0  # 9999-01-01, so that no offset leads past what RFC 3339 can write
+FILTER_LENGTH_MAX: Final = 512
 _is_tag: Final = re.compile(TAG_PATTERN).fullmatch
 
 
@@ -89,14 +93,6 @@ def require_version_transition(version: Version, to: str) -> None:
     """Raise ConflictError unless the version may go to the state."""
     if to not in VERSION_TRANSITIONS.get(version.state, frozenset()):
         raise ConflictError(f"version {version.id} is {version.state} and cannot become {to}", code="version_state")
-
-
-def require_revision(found: int, expected: int | None) -> None:
-    """Raise PreconditionError unless `If-Match` was not given or names the current revision."""
-    if expected is not None and expected != found:
-        raise PreconditionError(
-            f"expected revision {expected}, found {found}", hint="read it again and decide on its present state"
-        )
 
 
 def require_usable(keyspace: Keyspace) -> None:
@@ -217,6 +213,38 @@ def bound_seconds(keyspace: Keyspace, now: float) -> float:
     return max(keyspace.stale_after_seconds, was)
 
 
+def with_stale_after(keyspace: Keyspace, seconds: float, now: float) -> Keyspace:
+    """Return the keyspace with another staleness bound, remembering the one that may still be acted on."""
+    if seconds == keyspace.stale_after_seconds:
+        return keyspace
+    still = bound_seconds(keyspace, now)
+    lowered = still > seconds
+    return replace(
+        keyspace,
+        stale_after_seconds=seconds,
+        stale_after_was=still if lowered else None,
+        stale_after_changed_at=now if lowered else None,
+    )
+
+
+def retire_peppers(previous: Sequence[int], census: Mapping[int, int], number: int | None) -> tuple[int, ...]:
+    """Return the previous peppers that can be retired: those asked for that no version needs.
+
+    Raises ConflictError when there is none.
+    """
+    asked = [one for one in previous if number is None or one == number]
+    if not asked:
+        what = "no pepper is previous" if number is None else f"pepper {number} is not a previous one"
+        raise ConflictError(what, code="pepper_state", hint="rotate the pepper first")
+    free = tuple(one for one in asked if not census.get(one))
+    if not free:
+        needed = ", ".join(f"pepper {one} is needed by {census[one]} versions" for one in asked)
+        raise ConflictError(
+            needed, code="pepper_in_use", hint="versions move to the new pepper when they are used, or rotate the keys"
+        )
+    return free
+
+
 # --- input -------------------------------------------------------------------------------------------------------
 
 
@@ -240,19 +268,6 @@ def check_written_restrictions(restrictions: Restrictions | None) -> Restriction
     return restrictions
 
 
-def epoch_of(moment: datetime | None, field: str) -> float | None:
-    """Return epoch seconds; raises InputError for a time before 1970 or after 9998."""
-    if moment is None:
-        return None
-    try:
-        epoch = moment.timestamp()
-    except (OverflowError, ValueError):
-        epoch = -1.0
-    if not 0 <= epoch < _LATEST:
-        raise InputError("expected a time between the years 1970 and 9998", field=field)
-    return epoch
-
-
 def expiry(expires_at: datetime | None, expires_in_seconds: int | None, now: float) -> float | None:
     """Return when a new key expires; raises InputError when both are given, or when that is not in the future."""
     if expires_in_seconds is not None:
@@ -265,6 +280,30 @@ def expiry(expires_at: datetime | None, expires_in_seconds: int | None, now: flo
     if at is not None and at <= now:
         raise InputError(f"expected a time after {rfc3339(now)}, found {rfc3339(at)}", field="expires_at")
     return at
+
+
+def check_filter(wanted: KeyFilter) -> None:
+    """Raise InputError for a filter that no stored value can meet because it is no text a key may have."""
+    for field in ("keyspace", "owner", "environment", "tag", "name"):
+        value = getattr(wanted, field)
+        if value is not None and (len(value) > FILTER_LENGTH_MAX or not value.isprintable()):
+            raise InputError(f"expected at most {FILTER_LENGTH_MAX} printable characters", field=field)
+
+
+def moment_detail(epoch: float | None) -> str | None:
+    """Return a time as an audit leaf shows it."""
+    return None if epoch is None else rfc3339(epoch)
+
+
+def as_detail(restrictions: Restrictions | None) -> dict[str, Detail] | None:
+    """Return restrictions as an audit leaf shows them."""
+    if restrictions is None:
+        return None
+    return {
+        "cidrs": list(restrictions.cidrs),
+        "origins": list(restrictions.origins),
+        "endpoints": [{"methods": list(one.methods), "path": one.path} for one in restrictions.endpoints],
+    }
 
 
 def check_window(not_before: float | None, expires_at: float | None) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 
 from keyturn.errors import BrokenInvariantError
-from keyturn.keys.model import Key, Version
+from keyturn.keys.model import LIVE_VERSION_STATES, Key, Version
 from keyturn.storage.schema import issued_key, key_tag, key_version, keyspace, last_used
 from keyturn.wire.policy import Restrictions
 
@@ -266,27 +266,32 @@ def equal_digests(connection: Connection, keyspace_id: str, digests: Sequence[by
     return found
 
 
-def census(connection: Connection, keyspace_id: str) -> dict[int, int]:
-    """Count the versions that refer to each pepper of a keyspace, in whatever state; 0 is for slow digests."""
+def count_lookups(connection: Connection, keyspace_id: str, lookups: Sequence[str]) -> int:
+    """Count the versions with a slow digest that have one of these look-up prefixes."""
+    return connection.execute(
+        select(func.count())
+        .select_from(key_version)
+        .where(
+            key_version.c.keyspace == keyspace_id,
+            key_version.c.lookup.in_(lookups),
+            key_version.c.state.in_(LIVE_VERSION_STATES),
+        )
+    ).scalar_one()
+
+
+def census(connection: Connection, keyspace_id: str, now: float) -> dict[int, int]:
+    """Count the versions that still need each pepper of a keyspace: those that may yet be admitted."""
     rows = connection.execute(
         select(key_version.c.pepper, func.count().label("versions"))
-        .where(key_version.c.keyspace == keyspace_id, key_version.c.digest_kind == "blake2b")
+        .where(
+            key_version.c.keyspace == keyspace_id,
+            key_version.c.digest_kind == "blake2b",
+            key_version.c.state.in_(LIVE_VERSION_STATES),
+            or_(key_version.c.valid_until.is_(None), key_version.c.valid_until > now),
+        )
         .group_by(key_version.c.pepper)
     ).all()
     return {row.pepper: row.versions for row in rows}
-
-
-def rehash(connection: Connection, version_id: str, was: bytes, digest: bytes, pepper: int) -> bool:
-    """Replace a version's digest by one under a newer pepper, unless somebody changed it first.
-
-    For whoever has just proven the secret; the version is found by the same secret as before.
-    """
-    done = connection.execute(
-        update(key_version)
-        .where(key_version.c.id == version_id, key_version.c.digest == was)
-        .values(digest=digest, pepper=pepper, digest_kind="blake2b")
-    )
-    return done.rowcount == 1
 
 
 def _version(row: Any) -> Version:  # noqa: ANN401 -- a row of `key_version`

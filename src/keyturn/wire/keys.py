@@ -114,8 +114,14 @@ class UpdateKeyspace(_Strict, frozen=True, kw_only=True):
     restrictions: Restrictions | UnsetType | None = UNSET
 
 
+class RetirePepper(_Strict, frozen=True, kw_only=True):
+    """Retire a pepper that no version needs any more; without a number, every such pepper."""
+
+    number: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+
+
 class PepperInfo(_Answer, frozen=True, kw_only=True):
-    """One pepper: whether it hashes new versions, and how many versions still refer to it."""
+    """One pepper: whether it hashes new versions, and how many versions still need it."""
 
     number: int
     state: str
@@ -270,7 +276,7 @@ class LastUse(_Answer, frozen=True, kw_only=True):
 
 
 class CallerInfo(_Answer, frozen=True, kw_only=True):
-    """One caller of a version: where it calls from, what it calls, how often."""
+    """One caller of a version: where it calls from, what it calls, how often; `other` sums up those past the cap."""
 
     first_at: str
     at: str
@@ -278,6 +284,7 @@ class CallerInfo(_Answer, frozen=True, kw_only=True):
     user_agent: str | None
     endpoint: str | None
     uses: int
+    other: bool
 
 
 class VersionInfo(_Answer, frozen=True, kw_only=True):
