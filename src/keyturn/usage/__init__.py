@@ -10,8 +10,8 @@ A *caller* is a client network (/24 or /48), a user agent and an endpoint, each 
 dropped, control characters and anything that looks like a credential removed.  A version keeps 32 callers; the rest
 is summed up as `other`.
 
-What is lost is counted: entries that did not fit while the database was away.  Entries of a flush that failed are
-written with the next one, so after a commit whose answer got lost a count may be too high; never silently too low.
+What is lost is counted: `lost` did not fit while the database was away, `in_doubt` was in a commit whose answer never
+came.  Entries of a flush that was refused are written with the next one.
 
 Kept: minutes 2 days, hours 90 days, days for good.
 

@@ -59,6 +59,7 @@ class UsageCollector:
         self.counted = 0
         self.written = 0
         self.lost = 0
+        self.in_doubt = 0
         self.failures = 0
 
     def start(self) -> None:
@@ -103,8 +104,10 @@ class UsageCollector:
             for batch in _batches(entries):
                 try:
                     await self._write(batch)
-                except KeyturnError:
+                except KeyturnError as error:
                     self.failures += 1
+                    if error.code == "storage_unknown":
+                        self._give_up(entries, batch)
                     for key, entry in entries.items():
                         self._put_back(key, entry)
                     return False
@@ -136,6 +139,12 @@ class UsageCollector:
         kept.count += entry.count
         kept.first_at = min(kept.first_at, entry.first_at)
         kept.at = max(kept.at, entry.at)
+
+    def _give_up(self, entries: dict[_Key, _Entry], batch: list[tuple[_Key, _Entry]]) -> None:
+        # Written twice would be worse than not at all: these may be in the database.
+        for key, entry in batch:
+            self.in_doubt += entry.count
+            del entries[key]
 
     async def _write(self, batch: list[tuple[_Key, _Entry]]) -> None:
         rollups = _rollups(batch)
