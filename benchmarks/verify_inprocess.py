@@ -128,18 +128,19 @@ def load(replica: Replica, count: int, *, distinct: bool) -> tuple[list[Presente
     return sample, spent
 
 
-def timed(calls: list[Callable[[], Any]], passes: int) -> list[list[int]]:
-    """Time every call by itself, in random order, pass by pass."""
+def timed(kinds: dict[str, list[Callable[[], Any]]], passes: int) -> dict[str, list[list[int]]]:
+    """Time every call by itself, in random order, pass by pass; the kinds take turns, so noise meets all alike."""
     order = random.Random(11)
-    found = []
+    found: dict[str, list[list[int]]] = {kind: [] for kind in kinds}
     for _ in range(passes):
-        order.shuffle(calls)
-        one = []
-        for call in calls:
-            began = perf_counter_ns()
-            call()
-            one.append(perf_counter_ns() - began)
-        found.append(one)
+        for kind, calls in kinds.items():
+            order.shuffle(calls)
+            one = []
+            for call in calls:
+                began = perf_counter_ns()
+                call()
+                one.append(perf_counter_ns() - began)
+            found[kind].append(one)
     return found
 
 
@@ -198,20 +199,22 @@ def measure(count: int, *, distinct: bool) -> dict[str, Any]:
         key = presented[0]
         return lambda: (version_id_of(key), digest(PEPPER, sha256(key)))
 
-    clock = statistics.median(itertools.chain.from_iterable(timed([lambda: None] * SAMPLE, 20)))
-    floors = timed([floor(presented) for presented in sample], PASSES)
-    decisions = timed([decide(presented) for presented in sample], PASSES)
-    wholes = timed([whole(presented) for presented in sample], PASSES)
+    kinds = {
+        "clock": [lambda: None] * len(sample),
+        "floor": [floor(presented) for presented in sample],
+        "decide": [decide(presented) for presented in sample],
+        "whole": [whole(presented) for presented in sample],
+    }
+    passes = timed(kinds, PASSES)
+    clock = statistics.median(itertools.chain.from_iterable(passes.pop("clock")))
     return {
         "keys": count,
         "kind": "distinct" if distinct else "shared",
         "load_seconds": round(seconds, 2),
         "resident_mb": round(after - before, 1),
         "process_mb": round(after, 1),
-        "floor": microseconds(floors, clock),
-        "decide": microseconds(decisions, clock),
-        "whole": microseconds(wholes, clock),
-        "calls": sum(map(len, decisions)),
+        **{kind: microseconds(found, clock) for kind, found in passes.items()},
+        "calls": PASSES * len(sample),
     }
 
 
@@ -223,7 +226,7 @@ def show(rows: list[dict[str, Any]]) -> None:
     )
     for row in rows:
         times = "".join(
-            "{median_us:>9} /{p99_us:>6} /{quiet_us:>6}".format(**row[name]) for name in ("decide", "whole")
+            "{median_us:>9} /{p99_us:>6} /{quiet_us:>6}".format(**row[name]) for name in ("floor", "decide", "whole")
         )
         memory = f"{row['load_seconds']:>9.2f}{row['resident_mb']:>10.1f}{row['process_mb']:>12.1f}"
         print(f"{row['keys']:>9} {row['kind']:<9}{times}{memory}")

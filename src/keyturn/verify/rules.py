@@ -110,11 +110,11 @@ def decide(
         return Denied(Code.NOT_YET_VALID, "not_before", version)
     if version.expires_at is not None and not now < version.expires_at:
         return Denied(Code.EXPIRED, "expiry", version)
-    for checker in (keyspace.checker, version.checker):
-        if checker is not None:
-            failure = checker.failure(request)
-            if failure is not None:
-                return Denied(Code.FORBIDDEN, failure, version)
+    failure = None if keyspace.checker is None else keyspace.checker.failure(request)
+    if failure is None and version.checker is not None:
+        failure = version.checker.failure(request)
+    if failure is not None:
+        return Denied(Code.FORBIDDEN, failure, version)
     if query is not None and not query.satisfied_by(version.grants.matcher):
         return Denied(Code.INSUFFICIENT_PERMISSIONS, "scopes", version)
     return Allowed(version)
