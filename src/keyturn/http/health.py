@@ -20,10 +20,11 @@ METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class HealthCheck(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One check: whether it passed and, if not, what is wrong."""
+    """One check: whether it passed and, if not, what is wrong; one that is not required is only named."""
 
     name: str
     ok: bool
+    required: bool = True
     detail: str | None = None
 
 
@@ -60,7 +61,7 @@ async def live() -> Health:
 async def ready(monitor: Given[Monitor]) -> Response[Health]:
     """Tell whether this worker may be sent traffic; 503 when not."""
     checks = tuple(await monitor.checks())
-    passed = all(check.ok for check in checks)
+    passed = all(check.ok for check in checks if check.required)
     return Response(Health("ok" if passed else "failing", checks), status_code=200 if passed else 503)
 
 

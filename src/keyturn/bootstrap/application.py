@@ -1,0 +1,313 @@
+"""Everything one worker has, wired together, with its start and its stop.
+
+    start   open database -> register node -> load snapshot -> confirm -> follow, build, count
+    stop    unready -> end of streams -> usage flushed -> node deregistered -> database closed
+
+A node registers before it loads: a revocation either finds it in the registry, or is in what it loads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from sqlalchemy import select
+
+from keyturn.access.door import Door
+from keyturn.access.idempotency import drop_responses
+from keyturn.access.service import AccessService
+from keyturn.audit.builder import Builder
+from keyturn.audit.leaf import SYSTEM, Leaf
+from keyturn.audit.sinks import open_sink
+from keyturn.audit.unauthenticated import Unauthenticated
+from keyturn.bootstrap.preparation import open_database, require_servable
+from keyturn.errors import KeyturnError
+from keyturn.kernel.clock import Clock
+from keyturn.kernel.ids import new_id
+from keyturn.keys.authority import SystemTokens
+from keyturn.keys.callers import CallerProofs, ProvenCallers
+from keyturn.keys.keyspaces import KeyspaceService
+from keyturn.keys.lookup import Lookup
+from keyturn.keys.rehash import Rehasher
+from keyturn.keys.replication import Replication, StoredRecords
+from keyturn.keys.service import KeyService
+from keyturn.keys.slow_proofs import SlowProofs
+from keyturn.keys.verification import VerifyService
+from keyturn.storage import nodes
+from keyturn.storage.change_log import drop_older
+from keyturn.storage.confirmer import Confirmer
+from keyturn.storage.follower import Follower
+from keyturn.storage.kek import load_provider
+from keyturn.storage.keyring import Keyring
+from keyturn.storage.migrate import require_current
+from keyturn.storage.schema import workspace
+from keyturn.storage.transaction import ChangeKind, Entry
+from keyturn.telemetry.metrics import Metrics
+from keyturn.usage.collector import UsageCollector
+from keyturn.usage.service import UsageService
+from keyturn.wire.actions import Action
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sqlalchemy import Connection
+
+    from keyturn.config import Settings
+    from keyturn.storage.database import Database
+    from keyturn.storage.transaction import Transaction
+
+LOOK_AROUND_SECONDS: Final = 1.0
+TIDY_SECONDS: Final = 3600.0
+DEREGISTER_SECONDS: Final = 3.0
+
+_log = structlog.get_logger("keyturn")
+
+
+@dataclass(slots=True)
+class Application:
+    """What a worker has, by name."""
+
+    settings: Settings
+    clock: Clock
+    node: str
+    database: Database
+    keyring: Keyring
+    unauthenticated: Unauthenticated
+    door: Door
+    access: AccessService
+    keyspaces: KeyspaceService
+    keys: KeyService
+    usage: UsageService
+    usage_collector: UsageCollector
+    verification: VerifyService
+    lookup: Lookup
+    slow_proofs: SlowProofs
+    rehasher: Rehasher
+    replication: Replication
+    follower: Follower
+    confirmer: Confirmer
+    audit_builder: Builder
+    metrics: Metrics
+    draining: asyncio.Event
+    commits: int = 0
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _registering: asyncio.Task[None] | None = None
+    _jumps_seen: int = 0
+
+    def services(self) -> dict[str, object]:
+        """What routes may ask for by name."""
+        return {
+            "door": self.door,
+            "access": self.access,
+            "keyspaces": self.keyspaces,
+            "keys": self.keys,
+            "usage": self.usage,
+            "draining": self.draining,
+        }
+
+    async def start(self) -> None:
+        """Start to follow and to prove freshness; returns when the snapshot is loaded.
+
+        Raises ConfigError or KekError when the database may not be served with these settings.
+        """
+        await self.database.open()
+        for check in (require_current, require_servable, self.keyring.check):
+            await self.database.read(check)
+        await self._register()
+        await self.follower.load()
+        self.confirmer.start()
+        self.usage_collector.start()
+        self.rehasher.start()
+        self._run("follower", self.follower.run())
+        self._run("unauthenticated", self.unauthenticated.run(self._stop))
+        self._run("audit-builder", self.audit_builder.run(self._stop))
+        self._run("look-around", self._look_around())
+        self._run("tidy", self._tidy())
+        _log.info("node started", node=self.node, database=self.database.dialect)
+
+    def drain(self) -> None:
+        """Stop being ready and end every stream and long poll; the first step of a stop."""
+        self.draining.set()
+
+    async def stop(self) -> None:
+        """Flush what is counted, leave the registry and close the database; harmless when `start` failed."""
+        self.drain()
+        self._stop.set()
+        await _quietly("usage", self.usage_collector.stop)
+        await _quietly("rehasher", self.rehasher.stop)
+        self.slow_proofs.close()
+        graceful = [task for task in self._tasks if task.get_name() in {"unauthenticated", "audit-builder"}]
+        for task in self._tasks:
+            if task not in graceful:
+                task.cancel()
+        if graceful:
+            await asyncio.wait(graceful, timeout=self.settings.shutdown_seconds / 2)
+        await asyncio.to_thread(self.confirmer.stop)
+        await _quietly("registry", self._deregister)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.metrics.forget_snapshot()
+        await _quietly("database", self.database.close)
+        _log.info("node stopped", node=self.node)
+
+    def forgotten(self) -> None:
+        """Register again and reload: the registry has lost this node; called on the event loop."""
+        if self._registering is None or self._registering.done():
+            self.follower.resync()
+            self._registering = asyncio.create_task(self._register_again(), name="register")
+
+    def _run(self, name: str, running: Awaitable[None]) -> None:
+        async def guarded() -> None:
+            try:
+                await running
+            except Exception as error:
+                _log.critical("a background task ended", task=name, exc_info=error)
+                raise
+
+        self._tasks.append(asyncio.create_task(guarded(), name=name))
+
+    async def _register(self) -> None:
+        label = f"{socket.gethostname()}/{os.getpid()}"[:128]
+        await self.database.write(lambda t: nodes.register(t.connection, self.node, "server", label, t.now))
+
+    async def _register_again(self) -> None:
+        _log.warning("the registry has forgotten this node", node=self.node)
+        await _quietly("registry", self._register)
+        # Again: what was loaded before the registration does not count.
+        self.follower.resync()
+
+    async def _deregister(self) -> None:
+        async with asyncio.timeout(DEREGISTER_SECONDS):
+            await self.database.write(lambda t: nodes.deregister(t.connection, self.node))
+
+    async def _look_around(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_AROUND_SECONDS)
+            jumps = self.replication.time_jumps
+            if jumps > self._jumps_seen:
+                self._jumps_seen = jumps
+                await _quietly("alarm", self._alarm_time_jump)
+            with contextlib.suppress(OSError):
+                self.metrics.leave_snapshot()
+
+    async def _alarm_time_jump(self) -> None:
+        _log.error("time has jumped by more than two seconds", node=self.node)
+        await self.database.write(lambda transaction: _record_time_jump(transaction, self.node))
+
+    async def _tidy(self) -> None:
+        while True:
+            await _quietly("tidy", lambda: self.database.write(_drop_what_is_old))
+            await asyncio.sleep(TIDY_SECONDS)
+
+
+def open_application(settings: Settings) -> Application:
+    """Wire one worker together for the running event loop; nothing is opened before `start`."""
+    clock = Clock()
+    node = new_id("nod", clock.now())
+    database = open_database(settings, clock)
+    keyring = Keyring(load_provider(settings, create=False))
+    draining = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    authority = SystemTokens(keyring)
+    unauthenticated = Unauthenticated(database)
+    door = Door(database, authority, unauthenticated)
+    usage = UsageService(door)
+
+    callers = ProvenCallers(clock)
+    source = StoredRecords(keyring)
+    replication = Replication(source, callers, clock, learns_time=database.dialect != "sqlite")
+    wired: list[Application] = []
+    confirmer = Confirmer(
+        database,
+        node,
+        clock,
+        confirmed=replication.confirmed,
+        forgotten=lambda: _on(loop, wired[0].forgotten),
+    )
+    follower = Follower(database, [replication], [replication, confirmer])
+    proofs = CallerProofs(door, source, replication.replica, callers, follower, unauthenticated, clock)
+    lookup = Lookup(database, door, source, proofs, follower, clock)
+    slow_proofs = SlowProofs(clock.boottime)
+    rehasher = Rehasher(database)
+    collector = UsageCollector(database)
+    sink = open_sink(settings.checkpoint_sink)
+    application = Application(
+        settings=settings,
+        clock=clock,
+        node=node,
+        database=database,
+        keyring=keyring,
+        unauthenticated=unauthenticated,
+        door=door,
+        access=AccessService(door, authority, authority),
+        keyspaces=KeyspaceService(door, keyring),
+        keys=KeyService(door, keyring, usage),
+        usage=usage,
+        usage_collector=collector,
+        verification=VerifyService(replication, callers, proofs, lookup, slow_proofs, rehasher, collector, clock),
+        lookup=lookup,
+        slow_proofs=slow_proofs,
+        rehasher=rehasher,
+        replication=replication,
+        follower=follower,
+        confirmer=confirmer,
+        audit_builder=Builder(database, keyring, node, [] if sink is None else [sink]),
+        metrics=Metrics(node, settings.data if settings.workers > 1 else None),
+        draining=draining,
+    )
+    wired.append(application)
+    database.on_commit(lambda _seq: _count_commit(application))
+    return application
+
+
+def _count_commit(application: Application) -> None:
+    application.commits += 1
+
+
+def _on(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
+        loop.call_soon_threadsafe(call)
+
+
+async def _quietly(what: str, work: Callable[[], Awaitable[object]]) -> None:
+    try:
+        await work()
+    except (KeyturnError, TimeoutError) as error:
+        _log.warning("background work failed", what=what, reason=str(error))
+    except Exception as error:  # noqa: BLE001 -- a stop goes on, and a loop does not end, for one failure
+        _log.error("background work failed", what=what, exc_info=error)
+
+
+def _record_time_jump(transaction: Transaction, node: str) -> None:
+    first = _first_workspace(transaction.connection)
+    if first is None:
+        return
+    leaf = Leaf(
+        workspace=first,
+        action=Action.SYSTEM_ALARM,
+        outcome="failed",
+        actor=SYSTEM,
+        resource=f"node/{node}",
+        at=transaction.now,
+        detail={"alarm": "time_jump"},
+    )
+    transaction.append(Entry(first, ChangeKind.AUDIT, "", leaf.row()))
+
+
+def _first_workspace(connection: Connection) -> str | None:
+    row = connection.execute(select(workspace.c.id).order_by(workspace.c.created_at, workspace.c.id).limit(1)).first()
+    return None if row is None else row.id
+
+
+def _drop_what_is_old(transaction: Transaction) -> None:
+    drop_older(transaction.connection, transaction.now)
+    drop_responses(transaction.connection, transaction.now)
+    nodes.forget_dead(transaction.connection, transaction.now)
