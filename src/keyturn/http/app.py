@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from litestar.types import ControllerRouterHandler
 
-FEATURES = ("keys", "access", "audit")
+FEATURES = ("keys", "usage", "access", "audit")
 
 
 def create_app(

@@ -161,6 +161,11 @@ class Replication:
             return
 
     def _extend(self, sent: float, confirmation: Confirmation) -> None:
+        freshness = self.freshness
+        if not freshness.resync_needed and confirmation.log_id != freshness.log_id:
+            # It proves nothing about the log that is followed.  That log's end is for the follower to find, within a
+            # tick; a resync begun from here, for an answer that came late, would be one it knows nothing of.
+            return
         # Each keyspace's `stale_after` is the bound; this server adds none of its own.  The follower compares the
         # head with what is applied, so the confirm need not.
-        self.freshness.confirmed(Sent(sent, "", -1), confirmation.log_id, confirmation.head, inf)
+        freshness.confirmed(Sent(sent, "", -1), confirmation.log_id, confirmation.head, inf)

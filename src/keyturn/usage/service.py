@@ -14,7 +14,6 @@ from keyturn.wire.usage import KeyUsage, Period, UsageCount
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from sqlalchemy import Connection
 
@@ -40,12 +39,12 @@ class UsageService:
         key_id: str,
         *,
         period: Period = Period.HOUR,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: float | None = None,
+        until: float | None = None,
     ) -> KeyUsage:
         """Return the usage of a key by period, version and outcome.
 
-        `since` and `until` are taken down to the start of their bucket, that of `until` included; the default is the
+        `since` and `until` are epoch seconds, taken down to the start of their bucket, that of `until` included; the default is the
         last hour, 48 hours or 30 days.
         Raises InputError when the range is empty or longer than `BUCKETS_MAX` buckets.
         """
@@ -67,10 +66,10 @@ class UsageService:
         return store.uses(connection, version_ids)
 
 
-def _range(period: Period, since: datetime | None, until: datetime | None, now: float) -> tuple[int, int]:
+def _range(period: Period, since: float | None, until: float | None, now: float) -> tuple[int, int]:
     length = SECONDS[period]
-    last = start_of(period, now if until is None else until.timestamp()) + length
-    first = last - BUCKETS_DEFAULT[period] * length if since is None else start_of(period, since.timestamp())
+    last = start_of(period, now if until is None else until) + length
+    first = last - BUCKETS_DEFAULT[period] * length if since is None else start_of(period, since)
     if first >= last:
         raise InputError("expected `since` before `until`", field="since")
     if (last - first) // length > BUCKETS_MAX:
