@@ -103,9 +103,7 @@ class VerifyMeter:
         outcomes = [Sample("_total", {"code": code}, count) for code, count in sorted(self.codes.items())]
         return [
             Family("keyturn_verify", "Verifications, by verdict.", "counter", outcomes),
-            Family(
-                "keyturn_verify_seconds", "Time to answer a verification.", "histogram", self.latency.samples({})
-            ),
+            Family("keyturn_verify_seconds", "Time to answer a verification.", "histogram", self.latency.samples({})),
         ]
 
 
