@@ -1,8 +1,9 @@
 import asyncio
 import threading
+from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from keyturn.errors import BrokenInvariantError, ConflictError, ForbiddenError, InputError, StorageError
 from keyturn.storage import database as port
@@ -97,9 +98,10 @@ async def test_numbers_have_no_gaps_whatever_fails(database: Database) -> None:
 
 
 async def test_committed_number_is_that_of_the_units_last_entry(database: Database) -> None:
-    def work(transaction: Transaction) -> None:
+    def work(transaction: Transaction) -> str:
         transaction.append(entry("x"))
         transaction.append(entry("y"))
+        return "y"
 
     results = await asyncio.gather(
         database.write(write_fact("a")), database.write(work), database.write(write_fact("b"))
@@ -196,10 +198,7 @@ async def test_read_sees_one_state_while_others_commit(database: Database) -> No
     loop = asyncio.get_running_loop()
     seen: list[int] = []
 
-    def slow(connection: object) -> None:
-        from sqlalchemy import Connection
-
-        assert isinstance(connection, Connection)
+    def slow(connection: Connection) -> None:
         seen.append(read_head(connection).seq)
         if database.dialect == "sqlite":
             asyncio.run_coroutine_threadsafe(database.write(write_fact("during")), loop).result(10)
@@ -242,12 +241,12 @@ async def test_cancelled_waiting_write_is_not_carried_out(database: Database) ->
 async def test_full_queue_is_refused_at_once(database: Database) -> None:
     entered, release = threading.Event(), threading.Event()
 
-    def blocks(transaction: Transaction) -> None:
+    def blocks(_transaction: Transaction) -> None:
         entered.set()
         if database.dialect == "sqlite":
             release.wait(20)
 
-    running = [asyncio.create_task(database.write(blocks))]
+    running: list[asyncio.Task[Any]] = [asyncio.create_task(database.write(blocks))]
     await asyncio.sleep(0)
     if database.dialect == "sqlite":
         await asyncio.to_thread(entered.wait, 10)
@@ -264,12 +263,10 @@ async def test_full_queue_is_refused_at_once(database: Database) -> None:
     assert (await database.head()).seq == len(results) - len(errors) - 1
 
 
-async def test_write_that_waits_too_long_says_whether_it_was_begun(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_write_that_waits_too_long_says_whether_it_was_begun(database: Database) -> None:
     if database.dialect != "sqlite":
         pytest.skip("a unit on PostgreSQL cannot be held up without holding up the event loop")
-    monkeypatch.setattr(port, "WRITE_WAIT_SECONDS", 0.2)
+    database.write_wait_seconds = 0.2
     entered, release = threading.Event(), threading.Event()
 
     def blocks(transaction: Transaction) -> None:
@@ -284,7 +281,7 @@ async def test_write_that_waits_too_long_says_whether_it_was_begun(
     with pytest.raises(StorageError) as begun:
         await running
     release.set()
-    monkeypatch.undo()
+    database.write_wait_seconds = 10
     await database.write(write_fact("after"))
 
     assert waited.value.code == "storage_busy"

@@ -53,6 +53,7 @@ class Database(ABC):
     def __init__(self, clock: Clock) -> None:
         """Hold the clock that stamps units of work."""
         self.clock = clock
+        self.write_wait_seconds = WRITE_WAIT_SECONDS
         self._listeners: list[Callable[[int], None]] = []
 
     @abstractmethod
@@ -67,14 +68,14 @@ class Database(ABC):
         """Run a unit of work and return once it is durable.
 
         Raises whatever the unit raised (nothing of it is kept), or StorageError when the queue is full, the
-        database refuses, or no answer came within `WRITE_WAIT_SECONDS`.  The outcome is unknown only when the
+        database refuses, or no answer came within `write_wait_seconds`.  The outcome is unknown only when the
         code is `storage_unknown`; otherwise nothing was changed.  Cancelling a write that has not begun undoes it.
         """
         job = self._submit(Job(work))
         try:
-            return _typed(await asyncio.wait_for(asyncio.wrap_future(job.done), WRITE_WAIT_SECONDS))
+            return _typed(await asyncio.wait_for(asyncio.wrap_future(job.done), self.write_wait_seconds))
         except TimeoutError:
-            raise _gave_up(job) from None
+            raise _gave_up(job, self.write_wait_seconds) from None
 
     @abstractmethod
     async def read(self, work: Callable[[Connection], T], *, within_seconds: float = READ_SECONDS) -> T:
@@ -164,15 +165,15 @@ def busy() -> StorageError:
     return StorageError(f"{QUEUE_MAX} writes are waiting already", code="storage_busy", hint="slow down and try again")
 
 
-def _gave_up(job: Job) -> StorageError:
+def _gave_up(job: Job, seconds: float) -> StorageError:
     if job.done.cancel():
         return StorageError(
-            f"the write did not begin within {WRITE_WAIT_SECONDS:g} s; nothing was changed",
+            f"the write did not begin within {seconds:g} s; nothing was changed",
             code="storage_busy",
             hint="try again later",
         )
     return StorageError(
-        f"the write was not confirmed within {WRITE_WAIT_SECONDS:g} s; its outcome is unknown",
+        f"the write was not confirmed within {seconds:g} s; its outcome is unknown",
         code="storage_unknown",
         hint="read the state back before trying again",
     )

@@ -18,29 +18,24 @@ if TYPE_CHECKING:
 
 def make_database(target: Settings | str, clock: Clock) -> Database:
     """Build the database of the settings, or of a URL (`sqlite:///path` or `postgresql…://…`); not opened yet."""
-    url = database_url(target)
-    if is_sqlite(url):
-        return SqliteDatabase(sqlite_path(url), clock)
+    place = locate(target)
+    if isinstance(place, Path):
+        return SqliteDatabase(place, clock)
     from keyturn.storage.postgresql import PostgresqlDatabase  # its driver is not loaded on SQLite
 
-    return PostgresqlDatabase(url, clock)
+    return PostgresqlDatabase(place, clock)
 
 
-def database_url(target: Settings | str) -> str:
-    """Return the URL of the settings' database.  May hold a password: never log it."""
-    if isinstance(target, str):
+def locate(target: Settings | str) -> Path | str:
+    """Return the file of a SQLite database, or the URL of a PostgreSQL one.
+
+    The URL may hold a password: never log it.  Raises ConfigError when the target names no database.
+    """
+    if isinstance(target, Settings):
+        return target.asyncpg_url or target.sqlite_path
+    if not target.startswith("sqlite:"):
         return target
-    return target.asyncpg_url or f"sqlite:///{target.sqlite_path}"
-
-
-def is_sqlite(url: str) -> bool:
-    """Tell whether a URL names a SQLite file."""
-    return url.startswith("sqlite:")
-
-
-def sqlite_path(url: str) -> Path:
-    """Return the file that a SQLite URL names; raises ConfigError when it names none."""
-    database = make_url(url).database
+    database = make_url(target).database
     if not database or database == ":memory:":
         raise ConfigError("a SQLite database in memory keeps nothing", hint="name a file: sqlite:///path")
     return Path(database)

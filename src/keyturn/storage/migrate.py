@@ -23,7 +23,7 @@ from keyturn.config import Settings
 from keyturn.errors import ConfigError
 from keyturn.kernel.clock import Clock
 from keyturn.storage.change_log import start_log
-from keyturn.storage.engine import database_url, is_sqlite, sqlite_path
+from keyturn.storage.engine import locate
 from keyturn.storage.faults import translate
 from keyturn.storage.schema import change_head, metadata
 from keyturn.storage.sqlite import sqlite_engine
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 HEAD_REVISION = "0001"
 """The newest revision this program knows; a test compares it with the files."""
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x6B65_7974_7572_6E00  # "keyturn"; any fixed number of our own
 # A revision may take long, and so may waiting for another process that runs it.
 _PATIENCE = "SELECT set_config(name, '0', true) FROM unnest(ARRAY['lock_timeout', 'statement_timeout']) AS name"
@@ -61,11 +61,11 @@ def migrate(target: Settings | str) -> Migration:
     Do not call it on a thread whose event loop is running; see `migrate_async`.
     Raises StorageError when the database is out of reach; nothing is changed then.
     """
-    url = database_url(target)
+    place = locate(target)
     try:
-        if is_sqlite(url):
-            return _migrate_sqlite(sqlite_path(url))
-        return asyncio.run(_migrate_postgresql(url))
+        if isinstance(place, Path):
+            return _migrate_sqlite(place)
+        return asyncio.run(_migrate_postgresql(place))
     except Exception as error:
         raise translate(error) from error
 
@@ -181,6 +181,6 @@ def _configuration() -> Config:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
