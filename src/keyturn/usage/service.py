@@ -44,8 +44,8 @@ class UsageService:
     ) -> KeyUsage:
         """Return the usage of a key by period, version and outcome.
 
-        `since` and `until` are epoch seconds, taken down to the start of their bucket, that of `until` included; the default is the
-        last hour, 48 hours or 30 days.
+        `since` and `until` are epoch seconds, taken down to the start of their bucket, that of `until` included; the
+        default is the last hour, 48 hours or 30 days.
         Raises InputError when the range is empty or longer than `BUCKETS_MAX` buckets.
         """
 
