@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyturn.access.idempotency import Attempt, Replay, idempotent
-from keyturn.access.moments import epoch_of, require_revision
+from keyturn.access.moments import require_revision
 from keyturn.access.paging import page
 from keyturn.kernel.ids import new_id
 from keyturn.keys import imports, issuing, keyspace_store, lifecycle, rules, store
@@ -140,8 +140,6 @@ class KeyService:
         """List the keys that meet every filter and that the caller may read, oldest first."""
         wanted = wanted or KeyFilter()
         rules.check_filter(wanted)
-        expiring_before = epoch_of(wanted.expiring_before, "expiring_before")
-        unused_since = epoch_of(wanted.unused_since, "unused_since")
 
         def work(op: Operation) -> KeyPage:
             keyspace_id = _keyspace_id(op, wanted.keyspace)
@@ -152,8 +150,8 @@ class KeyService:
                 environment=wanted.environment,
                 tag=wanted.tag,
                 name=wanted.name,
-                expiring_before=expiring_before,
-                unused_since=unused_since,
+                expiring_before=wanted.expiring_before,
+                unused_since=wanted.unused_since,
             )
             found, following = page(
                 lambda after, count: store.list_keys(op.connection, op.workspace, conditions, after, count),

@@ -387,6 +387,7 @@ class KeyFilter(_Strict, frozen=True, kw_only=True):
     """Which keys to list; every filter given must hold.
 
     `name` is how the name begins.  `unused_since` takes in keys that were never used and are older than that.
+    Times are epoch seconds.
     """
 
     keyspace: str | None = None
@@ -395,8 +396,8 @@ class KeyFilter(_Strict, frozen=True, kw_only=True):
     environment: str | None = None
     tag: str | None = None
     name: str | None = None
-    expiring_before: Moment | None = None
-    unused_since: Moment | None = None
+    expiring_before: float | None = None
+    unused_since: float | None = None
 
 
 # --- management tokens -------------------------------------------------------------------------------------------
