@@ -37,6 +37,7 @@ from keyturn.keys.rehash import Rehasher
 from keyturn.keys.replication import Replication, StoredRecords
 from keyturn.keys.service import KeyService
 from keyturn.keys.slow_proofs import SlowProofs
+from keyturn.keys.tokens import TokenService
 from keyturn.keys.verification import VerifyService
 from keyturn.storage import nodes
 from keyturn.storage.change_log import drop_older
@@ -80,6 +81,7 @@ class Application:
     unauthenticated: Unauthenticated
     door: Door
     access: AccessService
+    tokens: TokenService
     keyspaces: KeyspaceService
     keys: KeyService
     usage: UsageService
@@ -105,6 +107,7 @@ class Application:
         return {
             "door": self.door,
             "access": self.access,
+            "tokens": self.tokens,
             "keyspaces": self.keyspaces,
             "keys": self.keys,
             "usage": self.usage,
@@ -248,6 +251,7 @@ def open_application(settings: Settings) -> Application:
         unauthenticated=unauthenticated,
         door=door,
         access=AccessService(door, authority, authority),
+        tokens=TokenService(door, authority),
         keyspaces=KeyspaceService(door, keyring),
         keys=KeyService(door, keyring, usage),
         usage=usage,

@@ -95,11 +95,11 @@ class Worker:
         application = open_application(self._settings)
         try:
             await application.start()
+            self._gate = build_gate(application)
         except BaseException:
             await application.stop()
             raise
         self._application = application
-        self._gate = build_gate(application)
         asyncio.get_running_loop().add_signal_handler(serve.DRAIN_SIGNAL, application.drain)
 
     async def _close(self) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import get, patch, post
-from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from keyturn.access.caller import Credentials
 from keyturn.access.service import AccessService
-from keyturn.http.edge import Page, Tagged, tagged
+from keyturn.http.edge import Given, Page, Tagged, tagged
 from keyturn.wire.access import (
     AccessExplained,
     AccessState,
@@ -49,9 +48,9 @@ from keyturn.wire.keys import Empty
 @post("/api/v1/workspaces", operation_id="createWorkspace", tags=["workspaces"])
 async def create_workspace(
     data: JSONBody[CreateWorkspace],
-    credentials: NamedDependency[Credentials],
-    access: NamedDependency[AccessService],
-    idempotency: NamedDependency[str | None],
+    credentials: Given[Credentials],
+    access: Given[AccessService],
+    idempotency: Given[str | None],
 ) -> Tagged[WorkspaceCreated]:
     """Create a workspace.
 
@@ -63,7 +62,7 @@ async def create_workspace(
 
 @get("/api/v1/workspaces", operation_id="listWorkspaces", tags=["workspaces"])
 async def list_workspaces(
-    credentials: NamedDependency[Credentials], access: NamedDependency[AccessService], page: NamedDependency[Page]
+    credentials: Given[Credentials], access: Given[AccessService], page: Given[Page]
 ) -> WorkspacePage:
     """List workspaces."""
     return await access.workspaces.list(credentials, cursor=page.cursor, limit=page.limit)
@@ -71,7 +70,7 @@ async def list_workspaces(
 
 @get("/api/v1/workspaces/{name:str}", operation_id="readWorkspace", tags=["workspaces"])
 async def read_workspace(
-    name: FromPath[str], credentials: NamedDependency[Credentials], access: NamedDependency[AccessService]
+    name: FromPath[str], credentials: Given[Credentials], access: Given[AccessService]
 ) -> Tagged[WorkspaceInfo]:
     """Show a workspace."""
     found = await access.workspaces.read(credentials, name)
@@ -82,9 +81,9 @@ async def read_workspace(
 async def update_workspace(
     name: FromPath[str],
     data: JSONBody[UpdateWorkspace],
-    credentials: NamedDependency[Credentials],
-    access: NamedDependency[AccessService],
-    if_match: NamedDependency[int | None],
+    credentials: Given[Credentials],
+    access: Given[AccessService],
+    if_match: Given[int | None],
 ) -> Tagged[WorkspaceEffect]:
     """Change a workspace's caps, or disable or enable it."""
     changed = await access.workspaces.update(credentials, name, data, if_match=if_match)
@@ -97,9 +96,9 @@ async def update_workspace(
 @post("/api/v1/principals", operation_id="createPrincipal", tags=["principals"])
 async def create_principal(
     data: JSONBody[CreatePrincipal],
-    credentials: NamedDependency[Credentials],
-    access: NamedDependency[AccessService],
-    idempotency: NamedDependency[str | None],
+    credentials: Given[Credentials],
+    access: Given[AccessService],
+    idempotency: Given[str | None],
 ) -> Tagged[PrincipalInfo]:
     """Create a principal.
 
@@ -111,9 +110,9 @@ async def create_principal(
 
 @get("/api/v1/principals", operation_id="listPrincipals", tags=["principals"])
 async def list_principals(
-    credentials: NamedDependency[Credentials],
-    access: NamedDependency[AccessService],
-    page: NamedDependency[Page],
+    credentials: Given[Credentials],
+    access: Given[AccessService],
+    page: Given[Page],
     kind: Annotated[PrincipalKind | None, QueryParameter(description="Only this kind.")] = None,
     name: Annotated[str | None, QueryParameter(max_length=256, description="Only the one of this name.")] = None,
     principal_state: Annotated[
@@ -127,7 +126,7 @@ async def list_principals(
 
 @get("/api/v1/principals/{principal_id:str}", operation_id="readPrincipal", tags=["principals"])
 async def read_principal(
-    principal_id: FromPath[str], credentials: NamedDependency[Credentials], access: NamedDependency[AccessService]
+    principal_id: FromPath[str], credentials: Given[Credentials], access: Given[AccessService]
 ) -> Tagged[PrincipalInfo]:
     """Show a principal."""
     found = await access.principals.read(credentials, principal_id)
@@ -138,9 +137,9 @@ async def read_principal(
 async def update_principal(
     principal_id: FromPath[str],
     data: JSONBody[UpdatePrincipal],
-    credentials: NamedDependency[Credentials],
-    access: NamedDependency[AccessService],
-    if_match: NamedDependency[int | None],
+    credentials: Given[Credentials],
+    access: Given[AccessService],
+    if_match: Given[int | None],
 ) -> Tagged[PrincipalInfo]:
     """Change a principal's name or metadata."""
     changed = await access.principals.update(credentials, principal_id, data, if_match=if_match)
@@ -156,8 +155,8 @@ async def update_principal(
 async def disable_principal(
     principal_id: FromPath[str],
     data: JSONBody[Empty],  # noqa: ARG001 -- declared so that an unknown field is refused
-    credentials: NamedDependency[Credentials],
-    access: NamedDependency[AccessService],
+    credentials: Given[Credentials],
+    access: Given[AccessService],
 ) -> Tagged[PrincipalEffect]:
     """Disable a principal.
 
@@ -176,8 +175,8 @@ async def disable_principal(
 async def enable_principal(
     principal_id: FromPath[str],
     data: JSONBody[Empty],  # noqa: ARG001 -- as above
-    credentials: NamedDependency[Credentials],
-    access: NamedDependency[AccessService],
+    credentials: Given[Credentials],
+    access: Given[AccessService],
 ) -> Tagged[PrincipalEffect]:
     """Enable a disabled principal."""
     changed = await access.principals.enable(credentials, principal_id)
@@ -190,26 +189,22 @@ async def enable_principal(
 @post("/api/v1/roles", operation_id="createRole", tags=["roles"])
 async def create_role(
     data: JSONBody[CreateRole],
-    credentials: NamedDependency[Credentials],
-    access: NamedDependency[AccessService],
-    idempotency: NamedDependency[str | None],
+    credentials: Given[Credentials],
+    access: Given[AccessService],
+    idempotency: Given[str | None],
 ) -> RoleDetail:
     """Create a role."""
     return await access.roles.create(credentials, data, idempotency=idempotency)
 
 
 @get("/api/v1/roles", operation_id="listRoles", tags=["roles"])
-async def list_roles(
-    credentials: NamedDependency[Credentials], access: NamedDependency[AccessService], page: NamedDependency[Page]
-) -> RolePage:
+async def list_roles(credentials: Given[Credentials], access: Given[AccessService], page: Given[Page]) -> RolePage:
     """List roles."""
     return await access.roles.list(credentials, cursor=page.cursor, limit=page.limit)
 
 
 @get("/api/v1/roles/{name:str}", operation_id="readRole", tags=["roles"])
-async def read_role(
-    name: FromPath[str], credentials: NamedDependency[Credentials], access: NamedDependency[AccessService]
-) -> RoleDetail:
+async def read_role(name: FromPath[str], credentials: Given[Credentials], access: Given[AccessService]) -> RoleDetail:
     """Show a role with its members."""
     return await access.roles.read(credentials, name)
 
@@ -218,8 +213,8 @@ async def read_role(
 async def assign_role(
     name: FromPath[str],
     data: JSONBody[AssignRole],
-    credentials: NamedDependency[Credentials],
-    access: NamedDependency[AccessService],
+    credentials: Given[Credentials],
+    access: Given[AccessService],
 ) -> RoleDetail:
     """Make a principal a member of a role.
 
@@ -238,8 +233,8 @@ async def unassign_role(
     name: FromPath[str],
     principal_id: FromPath[str],
     data: JSONBody[Empty],  # noqa: ARG001 -- as above
-    credentials: NamedDependency[Credentials],
-    access: NamedDependency[AccessService],
+    credentials: Given[Credentials],
+    access: Given[AccessService],
 ) -> RoleEffect:
     """End a principal's membership of a role."""
     return await access.roles.unassign(credentials, name, principal_id)
@@ -251,9 +246,9 @@ async def unassign_role(
 @post("/api/v1/grants", operation_id="createGrant", tags=["grants"])
 async def create_grant(
     data: JSONBody[CreateGrant],
-    credentials: NamedDependency[Credentials],
-    access: NamedDependency[AccessService],
-    idempotency: NamedDependency[str | None],
+    credentials: Given[Credentials],
+    access: Given[AccessService],
+    idempotency: Given[str | None],
 ) -> GrantInfo:
     """Grant actions on a resource pattern to a principal or a role.
 
@@ -264,9 +259,9 @@ async def create_grant(
 
 @get("/api/v1/grants", operation_id="listGrants", tags=["grants"])
 async def list_grants(
-    credentials: NamedDependency[Credentials],
-    access: NamedDependency[AccessService],
-    page: NamedDependency[Page],
+    credentials: Given[Credentials],
+    access: Given[AccessService],
+    page: Given[Page],
     principal: Annotated[
         str | None, QueryParameter(max_length=64, description="Only those of this principal and of its roles.")
     ] = None,
@@ -284,7 +279,7 @@ async def list_grants(
 
 @get("/api/v1/grants/{grant_id:str}", operation_id="readGrant", tags=["grants"])
 async def read_grant(
-    grant_id: FromPath[str], credentials: NamedDependency[Credentials], access: NamedDependency[AccessService]
+    grant_id: FromPath[str], credentials: Given[Credentials], access: Given[AccessService]
 ) -> GrantInfo:
     """Show a grant."""
     return await access.grants.read(credentials, grant_id)
@@ -294,8 +289,8 @@ async def read_grant(
 async def revoke_grant(
     grant_id: FromPath[str],
     data: JSONBody[Empty],  # noqa: ARG001 -- as above
-    credentials: NamedDependency[Credentials],
-    access: NamedDependency[AccessService],
+    credentials: Given[Credentials],
+    access: Given[AccessService],
 ) -> GrantEffect:
     """Revoke a grant, for good."""
     return await access.grants.revoke(credentials, grant_id)
@@ -307,15 +302,15 @@ async def revoke_grant(
 @post("/api/v1/access/explain", operation_id="explainAccess", tags=["grants"], status_code=200)
 async def explain_access(
     data: JSONBody[ExplainAccess],
-    credentials: NamedDependency[Credentials],
-    access: NamedDependency[AccessService],
+    credentials: Given[Credentials],
+    access: Given[AccessService],
 ) -> AccessExplained:
     """Say whether a principal may do something, and why."""
     return await access.explain(credentials, data)
 
 
 @get("/api/v1/whoami", operation_id="whoami", tags=["grants"])
-async def whoami(credentials: NamedDependency[Credentials], access: NamedDependency[AccessService]) -> WhoAmI:
+async def whoami(credentials: Given[Credentials], access: Given[AccessService]) -> WhoAmI:
     """Say who the token belongs to and what it may do."""
     return await access.whoami(credentials)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from litestar.types import ControllerRouterHandler
 
-FEATURES = ("keys", "usage", "access", "audit")
+FEATURES = ("keys", "access", "audit", "nodes")
 
 
 def create_app(
