@@ -1,0 +1,1 @@
+"""Benchmarks: what `docs/benchmarks.md` reports.  Run them all with `python -m benchmarks`."""

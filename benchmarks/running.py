@@ -1,0 +1,113 @@
+"""Servers for benchmarks: our own, on either database, and peers; and the machine they run on."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keyturn.testing.child import spawn
+from keyturn.testing.postgres import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from keyturn.testing.server import RunningServer
+
+KEYSPACE = "bench"
+HEADERS = {"content-type": "application/json"}
+
+
+def machine() -> dict[str, object]:
+    """Describe the machine, as a report needs it."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    return {
+        "cpu": model,
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+class Client:
+    """A blocking client of one server with one connection."""
+
+    def __init__(self, port: int, token: str) -> None:
+        """Call the server on `port` with a management token."""
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self.headers = {**HEADERS, "authorization": f"Bearer {token}"}
+
+    def call(self, method: str, path: str, body: object | None = None) -> Any:  # noqa: ANN401 -- decoded JSON
+        """Send a request and return the decoded answer; stops the benchmark unless it is a success."""
+        raw = None if body is None else json.dumps(body)
+        self._connection.request(method, path, raw, self.headers)
+        response = self._connection.getresponse()
+        text = response.read()
+        assert response.status < 300, f"{method} {path} answered {response.status}: {text[:300]!r}"
+        return json.loads(text)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def prepare(server: RunningServer, keys: int) -> list[dict[str, Any]]:
+    """Create a keyspace and issue keys; return what was answered for each."""
+    client = Client(server.port, server.admin_token)
+    client.call("POST", "/api/v1/keyspaces", {"name": KEYSPACE, "prefix": "bench", "environment": "production"})
+    one = {"keyspace": KEYSPACE, "owner": "alice", "purpose": "benchmark", "scopes": ["orders:read", "orders:list"]}
+    issued: list[dict[str, Any]] = []
+    while len(issued) < keys:
+        count = min(500, keys - len(issued))
+        issued += client.call("POST", "/api/v1/keys/bulk", {"keys": [one] * count})["items"]
+    client.close()
+    return issued
+
+
+@contextlib.contextmanager
+def peer(which: str, folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[int]:
+    """Run one of `benchmarks.peers`; yields its port."""
+    port = free_port()
+    process = spawn(
+        [sys.executable, "-m", "benchmarks.peers", which, str(port)],
+        directory=Path.cwd(),
+        log=folder / f"{which}.log",
+        environment={**os.environ, **(environment or {})},
+        death_signal=signal.SIGTERM,
+    )
+    try:
+        _wait_for(port, process, folder / f"{which}.log")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"the peer ended: {log.read_text()[-2000:]}"
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("POST", "/api/v1/verify", '{"key":"x"}', HEADERS)
+            connection.getresponse().read()
+            return
+        connection.close()
+        time.sleep(0.05)
+    raise AssertionError("the peer did not answer")

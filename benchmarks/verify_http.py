@@ -1,0 +1,93 @@
+"""Verify over HTTP: requests per second and latency with one worker, as ratios to two peers in the same run.
+
+    python -m benchmarks.verify_http [--short] [--json FILE]
+
+    ours       `keyturn serve` on SQLite: bearer token, key with scopes asked, usage counted
+    constant   the same granian, the same POST body read, a constant of the same size answered
+    plain      FastAPI + SQLAlchemy + SHA-256 on the same granian: one look-up in SQLite for each request
+
+The three are measured in turns, several rounds each, because the machine is shared; a ratio is that of one round, and
+the median of the rounds is reported.  The load comes from a process of its own over 1, 8 and 32 connections.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.load import Plan, Result, Sent, run
+from benchmarks.report import arguments, finish
+from benchmarks.running import peer, prepare
+from keyturn.testing.server import RunningServer
+
+CONNECTIONS = (1, 8, 32)
+KEYS = 200
+SCOPES = "orders:read"
+TARGET = 0.70
+
+
+def measure(*, short: bool = False) -> dict[str, Any]:
+    """Run the benchmark and return its result."""
+    rounds, seconds = (2, 1.5) if short else (5, 4.0)
+    with tempfile.TemporaryDirectory() as name, RunningServer.start(Path(name) / "data") as server:
+        folder = Path(name)
+        keys = [one["key"] for one in prepare(server, KEYS)]
+        digests = ",".join(hashlib.sha256(key.encode()).hexdigest() for key in keys)
+        environment = {"BENCH_DATABASE": f"sqlite:///{folder / 'plain.db'}", "BENCH_DIGESTS": digests}
+        with peer("constant", folder) as constant, peer("plain", folder, environment) as plain:
+            ports = {"ours": server.port, "constant": constant, "plain": plain}
+            requests = _requests(keys, server.admin_token)
+            found: dict[str, dict[int, list[Result]]] = {who: {n: [] for n in CONNECTIONS} for who in ports}
+            for _ in range(rounds):
+                for connections in CONNECTIONS:
+                    for who, port in ports.items():
+                        result = run(Plan(port, requests, connections, seconds, 0.5))
+                        assert set(result.statuses) == {"200"}, f"{who} answered {result.statuses}"
+                        found[who][connections].append(result)
+    return {"rounds": rounds, "seconds": seconds, "rows": [_row(found, connections) for connections in CONNECTIONS]}
+
+
+def _requests(keys: list[str], token: str) -> list[Sent]:
+    headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}
+    return [
+        Sent("/api/v1/verify", json.dumps({"key": key, "scopes": SCOPES, "ip": "192.0.2.7"}), headers=headers)
+        for key in keys
+    ]
+
+
+def _row(found: dict[str, dict[int, list[Result]]], connections: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"connections": connections}
+    for who, results in found.items():
+        of = results[connections]
+        row[who] = {
+            "per_second": round(statistics.median(one.per_second for one in of)),
+            "p50_ms": round(statistics.median(one.p50_ms for one in of), 3),
+            "p99_ms": round(statistics.median(one.p99_ms for one in of), 3),
+        }
+    for other in ("constant", "plain"):
+        pairs = zip(found["ours"][connections], found[other][connections], strict=True)
+        row[f"ratio_to_{other}"] = round(statistics.median(a.per_second / b.per_second for a, b in pairs), 3)
+    return row
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the result as a table."""
+    print("verify over HTTP, one worker: requests/s  p50 / p99 ms")
+    for row in result["rows"]:
+        print(f"  {row['connections']:>2} connections")
+        for who in ("ours", "constant", "plain"):
+            one = row[who]
+            print(f"    {who:<9}{one['per_second']:>8}/s   {one['p50_ms']:>7.3f} / {one['p99_ms']:>7.3f}")
+        print(
+            f"    ratio to constant {row['ratio_to_constant']:.2f} (target {TARGET:.2f}),"
+            f" to plain {row['ratio_to_plain']:.1f}"
+        )
+
+
+if __name__ == "__main__":
+    given = arguments(__doc__)
+    finish("verify_http", measure(short=given.short), show, given)
