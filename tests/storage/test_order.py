@@ -180,7 +180,10 @@ class Stage:
 
 @pytest.fixture
 async def stage_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
-    name = await asyncio.to_thread(postgres_server.template, "storage_order", migrate)
+    def prepare(url: str) -> None:
+        migrate(url)
+
+    name = await asyncio.to_thread(postgres_server.template, "storage_order", prepare)
     url = postgres_server.create_database(name)
     yield url
     postgres_server.drop_database(url)

@@ -128,9 +128,15 @@ class PostgresqlDatabase(Database):
     dialect = "postgresql"
 
     def __init__(self, url: str, clock: Clock) -> None:
-        """Name the database as `postgresql://…` or `postgresql+asyncpg://…`; nothing is opened yet."""
+        """Name the database as `postgresql://…` or `postgresql+asyncpg://…`; nothing is opened yet.
+
+        `url` may hold a password: never log it.
+        """
         super().__init__(clock)
-        self._url = url
+        self.url = url
+        self.batch_seconds = BATCH_SECONDS
+        self.head_seconds = HEAD_SECONDS
+        self.confirm_seconds = CONFIRM_SECONDS
         self._writer = postgresql_engine(url, pool_size=1)
         self._reader = postgresql_engine(url, pool_size=READ_POOL)
         self._snapshots = self._reader.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -160,7 +166,7 @@ class PostgresqlDatabase(Database):
 
     async def head(self) -> Head:
         """Read the head row on a pooled connection."""
-        return await self._on(self._points, read_head, HEAD_SECONDS)
+        return await self._on(self._points, read_head, self.head_seconds)
 
     def confirm(self, node: str, log_id: str, applied: int) -> Confirmation:
         """Confirm on the calling thread's own loop and connection; a broken connection is replaced next time."""
@@ -169,9 +175,9 @@ class PostgresqlDatabase(Database):
         runner, connection = self._confirming
         try:
             if connection is None:
-                connection = runner.run(connect_driver(self._url))
+                connection = runner.run(connect_driver(self.url))
                 self._confirming = (runner, connection)
-            return runner.run(_confirm(connection, node, log_id, applied))
+            return runner.run(_confirm(connection, self.confirm_seconds, node, log_id, applied))
         except _ERRORS as error:
             self._confirming = (runner, None)
             if connection is not None:
@@ -203,8 +209,7 @@ class PostgresqlDatabase(Database):
         try:
             return await _run_on(engine, work, seconds)
         except _ERRORS as error:
-            took = asyncio.get_running_loop().time() - began
-            if not is_disconnect(error) or took > AT_ONCE_SECONDS:
+            if not is_disconnect(error) or not _at_once(began, seconds):
                 raise translate(error) from error
         # A pooled connection was lost while it lay there; the pool has replaced all of them.
         try:
@@ -244,20 +249,31 @@ class PostgresqlDatabase(Database):
     @contextlib.asynccontextmanager
     async def _begin(self) -> AsyncIterator[AsyncConnection]:
         """Begin a write transaction that holds the writers' lock; it commits unless the body raises."""
+        began = asyncio.get_running_loop().time()
         async with contextlib.AsyncExitStack() as stack:
-            for attempt in (1, 2):
-                connection = await stack.enter_async_context(self._writer.connect())
-                try:
-                    await stack.enter_async_context(cut_off_after(BATCH_SECONDS, connection))
-                    await stack.enter_async_context(connection.begin())
-                    await connection.execute(_LOCK)
-                    break
-                except exc.DBAPIError as error:
-                    # Nothing has run yet: the connection was lost since the batch before.
-                    if attempt == 2 or not is_disconnect(error):
-                        raise
-                    await stack.pop_all().aclose()
+            try:
+                connection = await stack.enter_async_context(self._locked())
+            except exc.DBAPIError as error:
+                if not is_disconnect(error) or not _at_once(began, self.batch_seconds):
+                    raise
+                # The connection was lost since the batch before, and nothing has run yet.
+                connection = await stack.enter_async_context(self._locked())
             yield connection
+
+    @contextlib.asynccontextmanager
+    async def _locked(self) -> AsyncIterator[AsyncConnection]:
+        async with (
+            self._writer.connect() as connection,
+            cut_off_after(self.batch_seconds, connection),
+            connection.begin(),
+        ):
+            await connection.execute(_LOCK)
+            yield connection
+
+
+def _at_once(began: float, seconds: float) -> bool:
+    """Tell a connection that was lost before it was used from one that was cut off after `seconds`."""
+    return asyncio.get_running_loop().time() - began < min(AT_ONCE_SECONDS, seconds / 2)
 
 
 async def _run_on(engine: AsyncEngine, work: Callable[[Connection], T], seconds: float) -> T:
@@ -265,8 +281,8 @@ async def _run_on(engine: AsyncEngine, work: Callable[[Connection], T], seconds:
         return await connection.run_sync(work)
 
 
-async def _confirm(connection: Any, node: str, log_id: str, applied: int) -> Confirmation:  # noqa: ANN401 -- as above
-    timer = asyncio.get_running_loop().call_later(CONFIRM_SECONDS, connection.terminate)
+async def _confirm(connection: Any, seconds: float, node: str, log_id: str, applied: int) -> Confirmation:  # noqa: ANN401 -- as above
+    timer = asyncio.get_running_loop().call_later(seconds, connection.terminate)
     try:
         known = await connection.fetchval(_CONFIRM_WRITE, node, log_id, applied)
         row = await connection.fetchrow(_CONFIRM_READ)
