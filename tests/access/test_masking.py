@@ -116,7 +116,7 @@ async def test_lists_hold_what_may_be_read_and_no_trace_of_the_rest(house: House
     assert not set(hidden) & set(seen)
     _, nobody = await house.hire("nobody")
     for service in (house.access.principals, house.access.roles, house.access.grants, house.access.workspaces):
-        empty: Any = await service.list(nobody)  # type: ignore[attr-defined]
+        empty: Any = await service.list(nobody)
         assert (empty.items, empty.next_cursor) == ((), None)
 
 
