@@ -31,12 +31,12 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 from sqlalchemy import delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from keyturn.errors import IdempotencyError, InputError
 from keyturn.kernel.envelope import EnvelopeError, open_under_phrase, seal_under_phrase
 from keyturn.kernel.secret import Secret, constant_time_equal
 from keyturn.storage.schema import idempotency
+from keyturn.storage.upsert import insert_on_conflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,9 +150,8 @@ def _claim(connection: Connection, record: str, attempt: Attempt, now: float) ->
     connection.execute(
         delete(idempotency).where(idempotency.c.id == record, idempotency.c.created_at < now - RECORD_SECONDS)
     )
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     done = connection.execute(
-        insert(idempotency)
+        insert_on_conflict(connection, idempotency)
         .values(id=record, body_hash=attempt.body_hash, entity="", response=None, created_at=now)
         .on_conflict_do_nothing()
     )

@@ -14,7 +14,7 @@ from keyturn.errors import BrokenInvariantError, InputError
 from keyturn.http import edge, problems
 from keyturn.http.body import BODY_BYTES_MAX, printable
 from keyturn.http.lanes import VERIFY_PATH
-from keyturn.http.openapi import query_names
+from keyturn.http.parameters import query_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

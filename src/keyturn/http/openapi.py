@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable
-from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin
 
 import msgspec
 from litestar import Response
-from litestar.enums import ParamType
 from litestar.params import ParameterKwarg
 from litestar.response import Stream
 
 from keyturn import __version__
 from keyturn.http.edge import require_bearer
+from keyturn.http.parameters import declared_parameters
 from keyturn.http.problems import MEDIA_TYPE, Problem
 from keyturn.wire.verification import VerifyRequest, VerifyResponse
 
@@ -156,27 +154,6 @@ def _parameters(handler: HTTPRouteHandler) -> list[Json]:
 
 
 _ORDER: Final = {"path": 0, "query": 1, "header": 2, "cookie": 3}
-
-
-def declared_parameters(handler: HTTPRouteHandler) -> Iterable[FieldDefinition]:
-    """Yield the parameters of a route and of the dependencies it takes."""
-    provided = handler.resolve_dependencies()
-    for name, parameter in handler.parsed_fn_signature.parameters.items():
-        if name in provided:
-            yield from provided[name].parsed_fn_signature.parameters.values()
-        elif name != "data":
-            yield parameter
-
-
-@cache
-def query_names(handler: HTTPRouteHandler) -> frozenset[str]:
-    """Return the query parameters a route knows."""
-    return frozenset(
-        parameter.kwarg_definition.name or parameter.name
-        for parameter in declared_parameters(handler)
-        if isinstance(parameter.kwarg_definition, ParameterKwarg)
-        and parameter.kwarg_definition.param_type is ParamType.QUERY
-    )
 
 
 def _parameter(parameter: FieldDefinition, kwarg: ParameterKwarg) -> Json:

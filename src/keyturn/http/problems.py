@@ -20,6 +20,7 @@ from litestar.exceptions import HTTPException
 
 from keyturn import errors
 from keyturn.http.edge import scope_request_id
+from keyturn.http.parameters import wire_names
 from keyturn.kernel.redact import scrub
 
 if TYPE_CHECKING:
@@ -159,18 +160,19 @@ def answer_router(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.SERVICE_UNAVAILABLE:
         return answer_exception(request, error)
     code = _ROUTER_CODES.get(status, "invalid_input")
-    field, detail = _parameter(error)
+    field, detail = _parameter(request, error)
     headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
     return _response(build(status, code, detail, instance, field=field), headers)
 
 
-def _parameter(error: HTTPException) -> tuple[str | None, str]:
+def _parameter(request: Request[Any, Any, Any], error: HTTPException) -> tuple[str | None, str]:
     # litestar describes a refused parameter as [{"key": "limit", "message": "Expected `int` <= 200", …}].
     extra = error.extra
     if isinstance(extra, list) and extra and isinstance(extra[0], dict):
-        field, message = extra[0].get("key"), str(extra[0].get("message", error.detail)).replace("`", "")
-        if field == "data":
+        key, message = str(extra[0].get("key", "")), str(extra[0].get("message", error.detail)).replace("`", "")
+        if key == "data":
             return None, "the body is missing; send a JSON object"
+        field = wire_names(request.route_handler).get(key, key)
         return (str(field), f"{field}: {message}") if field else (None, message)
     if error.status_code == HTTPStatus.NOT_FOUND:
         return None, "there is nothing at this path"

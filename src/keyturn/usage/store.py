@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Table, case, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from keyturn.storage.schema import issued_key, keyspace, last_used, usage_rollup
+from keyturn.storage.upsert import insert_on_conflict
 from keyturn.usage.rules import CALLERS_MAX, KEPT_SECONDS, OTHER
 from keyturn.wire.usage import CallerUse, VersionUse
 
@@ -204,8 +204,7 @@ def _admit(
 
 def _adding(connection: Connection, table: Table) -> Any:  # noqa: ANN401 -- one of two dialects' inserts
     """Build the insert that adds to a row which is there already."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table)
+    statement = insert_on_conflict(connection, table)
     new = statement.excluded
     changes: dict[str, Any] = {"count": table.c["count"] + new["count"]}
     if "at" in table.c:
