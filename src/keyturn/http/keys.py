@@ -1,4 +1,4 @@
-"""Routes of issued keys; those of keyspaces and of management tokens are in modules of their own."""
+"""Routes of issued keys; those of keyspaces, management tokens and usage are in modules of their own."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from keyturn.access.caller import Credentials
 from keyturn.errors import InputError
 from keyturn.http import keyspaces as keyspace_routes
 from keyturn.http import tokens as token_routes
+from keyturn.http import usage as usage_routes
 from keyturn.http.body import BULK_BYTES_MAX
 from keyturn.http.edge import Given, Page, Tagged, tagged
 from keyturn.kernel.clock import parse_rfc3339
 from keyturn.keys.service import KeyService
-from keyturn.usage.service import UsageService
 from keyturn.wire.keys import (
     Empty,
     ImportedKeys,
@@ -34,7 +34,6 @@ from keyturn.wire.keys import (
     RotateKey,
     UpdateKey,
 )
-from keyturn.wire.usage import KeyUsage, Period
 
 # What a request without any body asks for.
 NOTHING = Empty()
@@ -224,25 +223,6 @@ async def revoke_key(
     return tagged(changed, changed.revision)
 
 
-@get("/api/v1/keys/{key_id:str}/usage", operation_id="readKeyUsage", tags=["keys"])
-async def read_key_usage(
-    key_id: FromPath[str],
-    credentials: Given[Credentials],
-    usage: Given[UsageService],
-    period: Annotated[Period, QueryParameter(description="How long each bucket is.")] = Period.HOUR,
-    since: Annotated[
-        str | None, QueryParameter(max_length=64, description="From the bucket of then.", schema_extra=_TIME)
-    ] = None,
-    until: Annotated[
-        str | None, QueryParameter(max_length=64, description="Up to the bucket of then.", schema_extra=_TIME)
-    ] = None,
-) -> KeyUsage:
-    """Count the verifications of a key by period, version and outcome."""
-    return await usage.of_key(
-        credentials, key_id, period=period, since=_moment(since, "since"), until=_moment(until, "until")
-    )
-
-
 def _moment(text: str | None, field: str) -> float | None:
     """Read a time from the query: litestar would take a bare number for one."""
     if text is None:
@@ -266,6 +246,6 @@ ROUTES = (
     disable_key,
     enable_key,
     revoke_key,
-    read_key_usage,
+    *usage_routes.ROUTES,
     *token_routes.ROUTES,
 )
