@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from keyturn.access.caller import Credentials
-from keyturn.errors import InputError, KeyturnError, TooLargeError
+from keyturn.errors import BrokenInvariantError, InputError, KeyturnError, TooLargeError
 from keyturn.http import problems
 from keyturn.http.body import BODY_READ_SECONDS, decode, require_json, require_length_within, too_large
 from keyturn.http.edge import scope_request_id
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from keyturn.wire.verification import VerifyResponse
 
 BODY_BYTES_MAX: Final = 64 * 1024
+LOOK_SECONDS: Final = 1.0
 
 _JSON: Final = b"application/json"
 _UNAVAILABLE: Final = Code.UNAVAILABLE.value
 _decoder: Final = msgspec.json.Decoder(VerifyRequest)
-_encode: Final = msgspec.json.Encoder().encode
 
 _FIXED: Final = (
     (b"content-type", _JSON),
@@ -62,6 +62,7 @@ class VerifyLane:
         self._trusted_proxies = trusted_proxies
         self._draining = asyncio.Event() if draining is None else draining
         self._observe = observe
+        self._reads = _Reads()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -71,28 +72,35 @@ class VerifyLane:
         except Exception as error:  # noqa: BLE001 -- the outermost frame of this lane: logged, and answered as a problem
             await self._refuse(error, scope, send)
             return
-        status = 503 if answer.code == _UNAVAILABLE else 200
-        await self._respond(send, status, _encode(answer), _FIXED)
+        code = answer.code
+        await self._respond(send, 503 if code == _UNAVAILABLE else 200, self._service.encode(answer), _FIXED)
         if self._observe is not None:
-            self._observe(answer.code, boottime() - started)
+            self._observe(code, boottime() - started)
 
     async def _answer(self, scope: Scope, receive: Receive) -> VerifyResponse:
-        content_type = length = None
+        content_type = length = authorization = None
         for name, value in scope["headers"]:
             if name == b"content-type":
                 content_type = value
             elif name == b"content-length":
                 length = value
+            elif name == b"authorization":
+                # One that is repeated is left to `bearer_token`, which refuses it.
+                authorization = value if authorization is None else b""
         if content_type != _JSON:
             require_json("" if content_type is None else content_type.decode("latin-1"))
-        token = bearer_token(scope["headers"])
+        if authorization is None:
+            bearer_token(())
         if length is not None and len(length) > 4:
             require_length_within(length.decode("latin-1"), BODY_BYTES_MAX)
-        asked = decode(_decoder, await _read(receive))
+        asked = decode(_decoder, await self._reads.read(receive))
         ip = client_ip(scope, self._trusted_proxies)
-        answer = self._service.verify_now(token.reveal_bytes(), ip, asked)
+        answer = None
+        if authorization is not None and authorization.startswith(b"Bearer "):
+            answer = self._service.verify_now(authorization[7:], ip, asked)
         if answer is None:
-            answer = await self._service.verify(Credentials(token, ip, scope_request_id(scope)), asked)
+            credentials = Credentials(bearer_token(scope["headers"]), ip, scope_request_id(scope))
+            answer = await self._service.verify(credentials, asked)
         return answer
 
     async def _respond(self, send: Send, status: int, body: bytes, fixed: tuple[tuple[bytes, bytes], ...]) -> None:
@@ -118,19 +126,57 @@ class VerifyLane:
         await self._respond(send, problem.status, problems.encode_problem(problem), headers)
 
 
-async def _read(receive: Receive) -> bytes:
-    """Read a body within its bounds of size and time."""
-    raw: bytes = b""
-    try:
-        async with asyncio.timeout(BODY_READ_SECONDS):
-            while True:
+class _Reads:
+    """Reads bodies within bounds of size and time.
+
+    One look a second at all reads in progress takes the place of a timer for each, which would cost more than the
+    verification.
+    """
+
+    __slots__ = ("_begun", "_late", "_looking")
+
+    def __init__(self) -> None:
+        self._begun: dict[asyncio.Task[object], float] = {}
+        self._late: set[asyncio.Task[object]] = set()
+        self._looking = False
+
+    async def read(self, receive: Receive) -> bytes:
+        task = asyncio.current_task()
+        if task is None:
+            raise BrokenInvariantError("a body is read outside of a task")
+        self._begun[task] = boottime()
+        if not self._looking:
+            self._look_later()
+        try:
+            message = await receive()
+            raw: bytes = message.get("body", b"")
+            while message.get("more_body", False) and len(raw) <= BODY_BYTES_MAX:
                 message = await receive()
                 raw += message.get("body", b"")
-                if len(raw) > BODY_BYTES_MAX:
-                    raise too_large(BODY_BYTES_MAX)
-                if not message.get("more_body", False):
-                    return raw
-    except TimeoutError:
-        raise InputError(
-            f"the body did not arrive within {BODY_READ_SECONDS:g} s", code="body_timeout", hint="send it again"
-        ) from None
+        except asyncio.CancelledError:
+            if task not in self._late:
+                raise
+            task.uncancel()
+            raise InputError(
+                f"the body did not arrive within {BODY_READ_SECONDS:g} s", code="body_timeout", hint="send it again"
+            ) from None
+        finally:
+            del self._begun[task]
+            self._late.discard(task)
+        if len(raw) > BODY_BYTES_MAX:
+            raise too_large(BODY_BYTES_MAX)
+        return raw
+
+    def _look_later(self) -> None:
+        self._looking = True
+        asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._looking = False
+        overdue = boottime() - BODY_READ_SECONDS
+        for task, begun in self._begun.items():
+            if begun < overdue and task not in self._late:
+                self._late.add(task)
+                task.cancel()
+        if self._begun:
+            self._look_later()

@@ -15,7 +15,6 @@ Nothing is written here.  Usage of a key is counted once its secret was proven, 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -46,6 +45,10 @@ if TYPE_CHECKING:
     from keyturn.wire.verification import VerifyRequest
 
 ANSWER_SECONDS: Final = 5.0
+ANSWERS_MAX: Final = 4096
+"""How many answers that admit a version are kept encoded."""
+
+_encode: Final = msgspec.json.Encoder().encode
 
 
 class VerifyService:
@@ -73,8 +76,7 @@ class VerifyService:
         self._rehasher = rehasher
         self._usage = usage
         self._clock = clock
-        self.outcomes: Counter[str] = Counter()
-        """How many verifications ended with each code since the start."""
+        self._answers: dict[str, tuple[VersionPolicy, VerifyResponse, bytes]] = {}
 
     def verify_now(self, token: bytes, ip: str | None, asked: VerifyRequest) -> VerifyResponse | None:
         """Answer from memory, or None when `verify` has to be asked.
@@ -83,45 +85,54 @@ class VerifyService:
         Raises InputError when the scope query is malformed.
         """
         caller = self._callers.find(token, ip, self._clock.now())
-        return None if caller is None else self._decide_now(caller, _Asked(_request(asked), asked.explain))
+        return None if caller is None else self._decide_now(caller, _request(asked), explained=asked.explain)
+
+    def encode(self, answer: VerifyResponse) -> bytes:
+        """Return an answer of this service as JSON; what is answered again and again is encoded once."""
+        held = self._answers.get(answer.version_id or "")
+        return held[2] if held is not None and held[1] is answer else _encode(answer)
 
     async def verify(self, credentials: Credentials, asked: VerifyRequest) -> VerifyResponse:
         """Answer, from the database where memory is not enough.
 
         Raises UnauthenticatedError when the caller is not known, and InputError when the scope query is malformed.
         """
-        request = _Asked(_request(asked), asked.explain)
+        request, explained = _request(asked), asked.explain
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 caller = self._callers.find(credentials.token.reveal_bytes(), credentials.ip, self._clock.now())
                 if caller is None and self._fresh(STALE_AFTER_SECONDS):
                     caller = await self._proofs.prove(credentials)
-                answer = None if caller is None else await self._from_memory(caller, request)
-                return answer or await self._read_through(credentials, request)
+                answer = None if caller is None else await self._from_memory(caller, request, explained=explained)
+                return answer or await self._read_through(credentials, request, explained=explained)
         except (UnavailableError, TimeoutError):
             return self._answer(UNAVAILABLE)
 
     # --- memory ---------------------------------------------------------------------------------------------------
 
-    def _decide_now(self, caller: ProvenCaller, asked: _Asked) -> VerifyResponse | None:
+    def _decide_now(self, caller: ProvenCaller, request: Request, *, explained: bool) -> VerifyResponse | None:
         """Decide what memory alone can tell: nothing while stale, about unknown ids, or about slow digests."""
-        request = asked.request
-        stale_after = caller.stale_after_seconds
-        if not self._fresh(stale_after):
-            return None
         version_id = version_id_of(request.presented)
         version = None if version_id is None else self._replica.version(version_id)
         if version is None or version.standing.foreign:
+            if not self._fresh(caller.stale_after_seconds):
+                return None
             takes_foreign = caller.workspace in self._replication.foreign_workspaces
             if version_id is not None and version is None and not takes_foreign:
                 return None
             version, slow = self._locate(self._replica, caller, request) if takes_foreign else (None, ())
             if slow or (version is None and takes_foreign):
                 return None
-        return self._decide_fresh(caller, asked, version)
+        return self._decide_fresh(caller, request, version, explained=explained)
 
     def _decide_fresh(
-        self, caller: ProvenCaller, asked: _Asked, version: VersionPolicy | None, *, proven: bool = False
+        self,
+        caller: ProvenCaller,
+        request: Request,
+        version: VersionPolicy | None,
+        *,
+        explained: bool,
+        proven: bool = False,
     ) -> VerifyResponse | None:
         """Decide about a version if the node is fresh for it before and after, else None."""
         bound = caller.stale_after_seconds
@@ -129,40 +140,43 @@ class VerifyService:
             bound = version.keyspace.stale_after_seconds
         if not self._fresh(bound):
             return None
-        verdict, checks = self._decide(caller, asked, version, proven=proven)
-        return self._finish(verdict, asked.request, checks) if self._fresh(bound) else None
+        now = self._clock.now()
+        verdict, checks = _decide(caller, request, version, now, explained=explained, proven=proven)
+        return self._finish(verdict, request, checks, now) if self._fresh(bound) else None
 
-    async def _from_memory(self, caller: ProvenCaller, asked: _Asked) -> VerifyResponse | None:
+    async def _from_memory(self, caller: ProvenCaller, request: Request, *, explained: bool) -> VerifyResponse | None:
         """Decide with what a look-up or a slow proof adds; None when the node is not fresh (any more)."""
-        answer = self._decide_now(caller, asked)
+        answer = self._decide_now(caller, request, explained=explained)
         if answer is not None or not self._fresh(caller.stale_after_seconds):
             return answer
-        version, slow = self._locate(self._replica, caller, asked.request)
+        version, slow = self._locate(self._replica, caller, request)
         if version is None and not slow:
-            view = await self._lookup.unknown(caller.workspace, asked.request)
+            view = await self._lookup.unknown(caller.workspace, request)
             # What the follower has brought meanwhile is newer than the look-up.
-            version, slow = self._locate(self._replica, caller, asked.request)
+            version, slow = self._locate(self._replica, caller, request)
             if version is None and not slow and view is not None:
-                version, slow = self._locate(view, caller, asked.request)
+                version, slow = self._locate(view, caller, request)
         if not slow:
-            return self._decide_fresh(caller, asked, version)
-        version = await self._slow.prove(asked.request.presented, slow)
+            return self._decide_fresh(caller, request, version, explained=explained)
+        version = await self._slow.prove(request.presented, slow)
         if version is None:
-            return self._decide_fresh(caller, asked, None)
+            return self._decide_fresh(caller, request, None, explained=explained)
         current = self._replica.version(version.id) or version
-        return self._decide_fresh(caller, asked, current, proven=current.digest == version.digest)
+        proven = current.digest == version.digest
+        return self._decide_fresh(caller, request, current, explained=explained, proven=proven)
 
     # --- the database ---------------------------------------------------------------------------------------------
 
-    async def _read_through(self, credentials: Credentials, asked: _Asked) -> VerifyResponse:
+    async def _read_through(self, credentials: Credentials, request: Request, *, explained: bool) -> VerifyResponse:
         """Decide about caller and key as one snapshot has them."""
         self._proofs.require_plausible(credentials)
-        caller, view = await self._lookup.read_through(credentials, asked.request)
-        version, slow = self._locate(view, caller, asked.request)
+        caller, view = await self._lookup.read_through(credentials, request)
+        version, slow = self._locate(view, caller, request)
         if slow:
-            version = await self._slow.prove(asked.request.presented, slow)
-        verdict, checks = self._decide(caller, asked, version, proven=bool(slow))
-        return self._finish(verdict, asked.request, checks)
+            version = await self._slow.prove(request.presented, slow)
+        now = self._clock.now()
+        verdict, checks = _decide(caller, request, version, now, explained=explained, proven=bool(slow))
+        return self._finish(verdict, request, checks, now)
 
     # --- deciding and answering -----------------------------------------------------------------------------------
 
@@ -184,26 +198,30 @@ class VerifyService:
         now = self._clock.now()
         return found.version, tuple(one for one in found.candidates if caller.may_verify(one, now))
 
-    def _decide(
-        self, caller: ProvenCaller, asked: _Asked, version: VersionPolicy | None, *, proven: bool
-    ) -> tuple[Allowed | Denied, Sequence[Check] | None]:
-        now = self._clock.now()
-        seen = _shown if version is None or caller.may_verify(version, now) else _hidden
-        if asked.explained:
-            return explain(asked.request, version, now, seen, proven=proven)
-        return decide(asked.request, version, now, seen, proven=proven), None
-
-    def _finish(self, verdict: Allowed | Denied, request: Request, checks: Sequence[Check] | None) -> VerifyResponse:
+    def _finish(
+        self, verdict: Allowed | Denied, request: Request, checks: Sequence[Check] | None, now: float
+    ) -> VerifyResponse:
         version = verdict.version
-        if version is not None:
-            self._usage.count(version, verdict.code.value, request, self._clock.now())
-            if verdict and outdated(version):
-                self._rehasher.offer(version, request.presented)
-        return self._answer(verdict, checks)
+        if version is None:
+            return self._answer(verdict, checks)
+        self._usage.count(version, verdict.code.value, request, now)
+        if not verdict or checks is not None:
+            return self._answer(verdict, checks)
+        if outdated(version):
+            self._rehasher.offer(version, request.presented)
+        held = self._answers.get(version.id)
+        return held[1] if held is not None and held[0] is version else self._remember(verdict, version)
+
+    def _remember(self, verdict: Allowed | Denied, version: VersionPolicy) -> VerifyResponse:
+        """Keep the answer that admits a version for as long as nothing about the version changes."""
+        if len(self._answers) >= ANSWERS_MAX:
+            self._answers.clear()
+        answer = self._answer(verdict)
+        self._answers[version.id] = (version, answer, _encode(answer))
+        return answer
 
     def _answer(self, verdict: Allowed | Denied, checks: Sequence[Check] | None = None) -> VerifyResponse:
         code = verdict.code.value
-        self.outcomes[code] += 1
         reports = None if checks is None else tuple(CheckReport(c.name, c.verdict, c.source, c.detail) for c in checks)
         version = verdict.version
         if version is None:
@@ -224,11 +242,19 @@ class VerifyService:
         )
 
 
-class _Asked(msgspec.Struct, frozen=True, gc=False):
-    """A question: the request, and whether every check is to be reported."""
-
-    request: Request
-    explained: bool
+def _decide(
+    caller: ProvenCaller,
+    request: Request,
+    version: VersionPolicy | None,
+    now: float,
+    *,
+    explained: bool,
+    proven: bool,
+) -> tuple[Allowed | Denied, Sequence[Check] | None]:
+    seen = _shown if version is None or caller.may_verify(version, now) else _hidden
+    if explained:
+        return explain(request, version, now, seen, proven=proven)
+    return decide(request, version, now, seen, proven=proven), None
 
 
 def _request(asked: VerifyRequest) -> Request:
