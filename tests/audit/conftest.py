@@ -1,4 +1,5 @@
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +26,12 @@ def keyring() -> Keyring:
 def log(database: Database, keyring: Keyring) -> Log:
     """An audit log to write to and to tamper with."""
     return Log(database, keyring)
+
+
+@pytest.fixture
+async def file_log(tmp_path: Path, keyring: Keyring) -> AsyncIterator[Log]:
+    """An audit log on SQLite, for what does not depend on the engine."""
+    url = f"sqlite:///{tmp_path / 'keyturn.db'}"
+    await migrate_async(url)
+    async with opened(url) as one:
+        yield Log(one, keyring)

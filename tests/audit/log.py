@@ -1,15 +1,18 @@
 """An audit log on a real database, as the tests write it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
-from sqlalchemy import Executable, insert, select
+from sqlalchemy import Connection, Executable, insert, select
 
 from keyturn.audit.builder import Builder
 from keyturn.audit.leaf import Actor, Detail, Leaf
+from keyturn.audit.service import AuditService
 from keyturn.audit.tree import StoredCheckpoint, read_checkpoint
+from keyturn.errors import ForbiddenError
 from keyturn.kernel import envelope
 from keyturn.kernel.clock import Clock
 from keyturn.kernel.secret import Secret
@@ -19,9 +22,12 @@ from keyturn.storage.keyring import Keyring
 from keyturn.storage.postgresql import PostgresqlDatabase
 from keyturn.storage.schema import audit_leaf, workspace
 from keyturn.storage.sqlite import SqliteDatabase
-from keyturn.storage.transaction import ChangeKind, Entry, Transaction
+from keyturn.storage.transaction import ChangeKind, Committed, Entry, Transaction
+from keyturn.wire.actions import Action
 
 WORKSPACE = "wsp_0VPfh4Qa7mKx2LwZ9Yb3Rt"
+ALL = frozenset({"audit.read", "audit.export", "audit.erase"})
+T = TypeVar("T")
 OTHER_WORKSPACE = "wsp_1VPfh4Qa7mKx2LwZ9Yb3Rt"
 
 
@@ -96,6 +102,18 @@ class Log:
 
         await self.database.write(work)
 
+    def service(self, allowed: frozenset[str] = ALL, workspace: str | None = None) -> AuditService:
+        """The reader, for somebody who may do what `allowed` names."""
+        return AuditService(FakeDoor(self.database, workspace or self.workspace, allowed), self.keyring, Named)
+
+    async def export(self, since: int = 0) -> list[str]:
+        """The lines of an export as a client gets them."""
+        chunks = [chunk async for chunk in await self.service().export(None, since=since)]
+        return b"".join(chunks).decode().splitlines()
+
+    async def verifier_key(self) -> str:
+        return (await self.service().public_key(None)).verifier_key
+
     async def latest(self) -> StoredCheckpoint:
         found = await self.database.read(lambda connection: read_checkpoint(connection, self.workspace))
         assert found is not None
@@ -124,3 +142,75 @@ class Log:
             )
 
         await self.database.write(work)
+
+
+@dataclass(frozen=True)
+class Named:
+    """What the tests name a resource with."""
+
+    name: str
+
+
+@dataclass
+class FakeOperation:
+    """An operation of somebody who may do what `allowed` names."""
+
+    connection: Connection
+    now: float
+    workspace: str
+    allowed: frozenset[str]
+    transaction: Transaction | None = None
+    recorded: list[str] = field(default_factory=list)
+
+    def authorise(self, action: Action, resource: Named, *, kind: str = "", name: str = "") -> None:
+        del kind, name
+        if action not in self.allowed:
+            raise ForbiddenError(f"may not {action} on {resource.name}")
+
+    def record(
+        self,
+        action: Action,
+        resource: str,
+        *,
+        kind: ChangeKind,
+        entity: str,
+        detail: dict[str, Detail] | None = None,
+    ) -> None:
+        assert self.transaction is not None
+        leaf = Leaf(
+            self.workspace, action, "allowed", Actor("prn_admin", "user", "admin"), resource, self.now, detail or {}
+        )
+        self.transaction.append(Entry(self.workspace, kind, entity, leaf.row()))
+        self.recorded.append(action)
+
+    def unchanged(self) -> None:
+        self.recorded.append("")
+
+
+class FakeDoor:
+    """Lets everybody in as a principal of one workspace; stands in for `keyturn.access.door.Door`."""
+
+    def __init__(self, database: Database, workspace: str = WORKSPACE, allowed: frozenset[str] = ALL) -> None:
+        self.database = database
+        self.workspace = workspace
+        self.allowed = allowed
+
+    async def write(self, credentials: object, work: Callable[[FakeOperation], T]) -> Committed[T]:
+        del credentials
+
+        def unit(transaction: Transaction) -> T:
+            operation = FakeOperation(
+                transaction.connection, transaction.now, self.workspace, self.allowed, transaction
+            )
+            value = work(operation)
+            assert operation.recorded
+            return value
+
+        return await self.database.write(unit)
+
+    async def read(self, credentials: object, work: Callable[[FakeOperation], T]) -> T:
+        del credentials
+        now = self.database.clock.now()
+        return await self.database.read(
+            lambda connection: work(FakeOperation(connection, now, self.workspace, self.allowed))
+        )

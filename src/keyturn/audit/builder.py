@@ -220,10 +220,14 @@ class Builder:
 
 def signing_key(connection: Connection, keyring: Keyring, workspace: str, now: float) -> bytes:
     """Return the private key a workspace's checkpoints are signed with, made when there is none yet."""
-    for key in keyring.all(connection, workspace, SIGNING_PURPOSE, SIGNING_PATH):
-        if key.state == "current":
-            return key.value
-    return keyring.create(connection, workspace, SIGNING_PURPOSE, SIGNING_PATH, now).value
+    stored = stored_signing_key(connection, keyring, workspace)
+    return keyring.create(connection, workspace, SIGNING_PURPOSE, SIGNING_PATH, now).value if stored is None else stored
+
+
+def stored_signing_key(connection: Connection, keyring: Keyring, workspace: str) -> bytes | None:
+    """Return that key if there is one."""
+    keys = keyring.all(connection, workspace, SIGNING_PURPOSE, SIGNING_PATH)
+    return next((key.value for key in keys if key.state == "current"), None)
 
 
 def _workspaces_after(connection: Connection, cursor: int | None) -> list[str]:

@@ -16,11 +16,16 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from keyturn.kernel import note
 from keyturn.kernel.note import NoteError, VerifierKey
 
 _NUMBER: Final = re.compile(r"keyturn checkpoint ([1-9][0-9]{0,18})")
 _NUMBER_LINE: Final = 3
+_SIZE: Final = re.compile(r"0|[1-9][0-9]{0,19}")
+_SIGNATURE_START: Final = "\N{EM DASH} "
+_SIGNATURE_BLOCK: Final = f"\n\n{_SIGNATURE_START}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +66,39 @@ def number_of(text: str) -> int:
     if found is None:
         raise NoteError("expected the line `keyturn checkpoint <number>` after the root")
     return int(found[1])
+
+
+def size_of(text: str) -> int:
+    """Return the size a note states; raises NoteError when it is not a checkpoint at all.  Proves nothing."""
+    lines = text.split("\n")
+    found = _SIZE.fullmatch(lines[1]) if len(lines) > _NUMBER_LINE else None
+    if found is None or _SIGNATURE_BLOCK not in text:
+        raise NoteError("expected a signed checkpoint: origin, size, root, number, an empty line and signatures")
+    return int(lines[1])
+
+
+def notes_in(text: str) -> list[str]:
+    """Return the checkpoints in a file: one note, notes one after another, or the JSONL of a sink or an export.
+
+    What is neither is returned as it is, for `size_of` and `read` to refuse.
+    """
+    if text.lstrip().startswith("{"):
+        return [note for line in text.splitlines() if (note := _note_in(line)) is not None]
+    notes: list[str] = []
+    current: list[str] = []
+    for line in text.splitlines(keepends=True):
+        if current and current[-1].startswith(_SIGNATURE_START) and not line.startswith(_SIGNATURE_START):
+            notes.append("".join(current))
+            current = []
+        if current or line.strip():
+            current.append(line)
+    return [*notes, "".join(current)] if current else notes
+
+
+def _note_in(line: str) -> str | None:
+    try:
+        value = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return None
+    note = value.get("checkpoint") if isinstance(value, dict) else None
+    return note if isinstance(note, str) else None

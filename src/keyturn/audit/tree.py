@@ -11,7 +11,7 @@ have built the same leaves: the swap of `built_seq` then finds another value, an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, insert, select, update
 
@@ -30,9 +30,9 @@ from keyturn.kernel.merkle import (
 from keyturn.storage.schema import audit_checkpoint, audit_leaf, audit_tile, audit_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
 LEAVES_PER_STEP = 1024
 
@@ -196,7 +196,7 @@ def read_checkpoint(connection: Connection, workspace: str, size: int | None = N
     if size is not None:
         query = query.where(audit_checkpoint.c.size == size)
     row = connection.execute(query.order_by(audit_checkpoint.c.size.desc()).limit(1)).first()
-    return None if row is None else StoredCheckpoint(row.size, row.seq, row.root, row.note, row.signed_at)
+    return None if row is None else _checkpoint(row)
 
 
 def store_checkpoint(connection: Connection, workspace: str, checkpoint: StoredCheckpoint) -> None:
@@ -250,34 +250,92 @@ def frontier_at(connection: Connection, workspace: str, size: int) -> Frontier:
     return Frontier(size, hashes)
 
 
+def last_checkpoint(
+    connection: Connection, workspace: str, holds: Callable[[StoredCheckpoint], bool]
+) -> StoredCheckpoint | None:
+    """Return the last checkpoint for which `holds`, given that it holds up to some size and never after.
+
+    Takes a number of point queries that is the logarithm of the tree's size.
+    """
+    found: StoredCheckpoint | None = None
+    left, right = 0, read_state(connection, workspace).size
+    while left < right:
+        middle = (left + right + 1) // 2
+        one = nearest_checkpoint(connection, workspace, left, middle)
+        if one is not None and not holds(one):
+            right = one.size - 1
+            continue
+        found = one or found
+        left = middle
+    return found
+
+
+def nearest_checkpoint(connection: Connection, workspace: str, above: int, up_to: int) -> StoredCheckpoint | None:
+    """Return the largest checkpoint of more than `above` and at most `up_to` leaves."""
+    row = connection.execute(
+        select(audit_checkpoint)
+        .where(
+            audit_checkpoint.c.workspace == workspace,
+            audit_checkpoint.c.size > above,
+            audit_checkpoint.c.size <= up_to,
+        )
+        .order_by(audit_checkpoint.c.size.desc())
+        .limit(1)
+    ).first()
+    return None if row is None else _checkpoint(row)
+
+
+def checkpoints_after(
+    connection: Connection, workspace: str, above: int, up_to: int, limit: int
+) -> list[StoredCheckpoint]:
+    """Return checkpoints of more than `above` and at most `up_to` leaves, smallest first."""
+    rows = connection.execute(
+        select(audit_checkpoint)
+        .where(
+            audit_checkpoint.c.workspace == workspace,
+            audit_checkpoint.c.size > above,
+            audit_checkpoint.c.size <= up_to,
+        )
+        .order_by(audit_checkpoint.c.size)
+        .limit(limit)
+    ).all()
+    return [_checkpoint(row) for row in rows]
+
+
+def checkpoints_before(connection: Connection, workspace: str, below: int | None, limit: int) -> list[StoredCheckpoint]:
+    """Return checkpoints of less than `below` leaves, biggest first."""
+    query = select(audit_checkpoint).where(audit_checkpoint.c.workspace == workspace)
+    if below is not None:
+        query = query.where(audit_checkpoint.c.size < below)
+    return [_checkpoint(row) for row in connection.execute(query.order_by(audit_checkpoint.c.size.desc()).limit(limit))]
+
+
+def stored_hash(connection: Connection, workspace: str, index: int) -> bytes:
+    """Return the hash the tree has for a leaf; raises IntegrityError when its tile lacks it."""
+    position, place = divmod(index, TILE_WIDTH)
+    found = read_tile(connection, workspace, 0, position)[place * HASH_BYTES : (place + 1) * HASH_BYTES]
+    if len(found) != HASH_BYTES:
+        raise IntegrityError(f"the audit tree of {workspace} lacks the hash of leaf {index}")
+    return found
+
+
 def leaf_index(connection: Connection, workspace: str, seq: int) -> int:
     """Return how many leaves of the workspace come before number `seq`: the index of the leaf of that number.
 
     Counts from the nearest checkpoint before it, so the cost does not grow with the log.
     """
-    base, base_seq = 0, 0
-    left, right = 0, min(seq, read_state(connection, workspace).size)
-    while left < right:
-        middle = (left + right + 1) // 2
-        row = connection.execute(
-            select(audit_checkpoint.c.size, audit_checkpoint.c.seq)
-            .where(
-                audit_checkpoint.c.workspace == workspace,
-                audit_checkpoint.c.size > left,
-                audit_checkpoint.c.size <= middle,
-            )
-            .order_by(audit_checkpoint.c.size.desc())
-            .limit(1)
-        ).first()
-        if row is not None and row.seq >= seq:
-            right = row.size - 1
-            continue
-        if row is not None:
-            base, base_seq = row.size, row.seq
-        left = middle
+    base = last_checkpoint(connection, workspace, lambda one: one.seq < seq)
     between = connection.execute(
         select(func.count())
         .select_from(audit_leaf)
-        .where(audit_leaf.c.workspace == workspace, audit_leaf.c.seq > base_seq, audit_leaf.c.seq < seq)
+        .where(
+            audit_leaf.c.workspace == workspace,
+            audit_leaf.c.seq > (0 if base is None else base.seq),
+            audit_leaf.c.seq < seq,
+        )
     ).scalar_one()
-    return base + between
+    return (0 if base is None else base.size) + between
+
+
+def _checkpoint(row: Row[Any]) -> StoredCheckpoint:
+    return StoredCheckpoint(row.size, row.seq, row.root, row.note, row.signed_at)
