@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast, get_args, get_origin
 
 import msgspec
 from litestar import Response
@@ -54,7 +54,7 @@ def build_document(app: Litestar) -> Json:
                 paths.setdefault(path, {})[method.lower()] = _operation(handler, method, types)
     paths["/api/v1/verify"] = {"post": _verify_operation()}
     _, components = msgspec.json.schema_components(_unique(types), ref_template=_REF)
-    return {
+    document = {
         "openapi": "3.1.0",
         "info": {"title": "Keyturn", "version": __version__, "description": _DESCRIPTION},
         "servers": [{"url": "/"}],
@@ -69,6 +69,8 @@ def build_document(app: Litestar) -> Json:
             "responses": {"Problem": _problem_response()},
         },
     }
+    # Through JSON once: defaults are tuples and structs until then.
+    return cast("Json", msgspec.json.decode(msgspec.json.encode(document)))
 
 
 def _operation(handler: HTTPRouteHandler, method: str, types: list[Any]) -> Json:

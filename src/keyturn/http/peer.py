@@ -56,7 +56,7 @@ def client_ip(scope: Mapping[str, Any], trusted: tuple[Network, ...]) -> str | N
     client = scope.get("client")
     if not client or not client[0]:
         return None
-    peer: str = client[0]
+    peer = _plain(client[0])
     if not trusted or not _within(peer, trusted):
         return peer
     forwarded = b",".join(value for key, value in scope["headers"] if key == b"x-forwarded-for")
@@ -100,11 +100,14 @@ def _address(text: str) -> str | None:
         return None
 
 
+def _plain(address: str) -> str:
+    # An IPv4 peer of a dual-stack socket.
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
 def _within(address: str, networks: tuple[Network, ...]) -> bool:
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
     return any(parsed in network for network in networks)
