@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from sqlalchemy import select
 
+from keyturn.access.caller import Resource
 from keyturn.access.door import Door
 from keyturn.access.idempotency import drop_responses
 from keyturn.access.service import AccessService
 from keyturn.audit.builder import Builder
 from keyturn.audit.leaf import SYSTEM, Leaf
+from keyturn.audit.service import AuditService
 from keyturn.audit.sinks import open_sink
 from keyturn.audit.unauthenticated import Unauthenticated
 from keyturn.bootstrap.preparation import open_database, require_servable
@@ -93,6 +95,7 @@ class Application:
     replication: Replication
     follower: Follower
     confirmer: Confirmer
+    audit: AuditService
     audit_builder: Builder
     metrics: Metrics
     draining: asyncio.Event
@@ -111,6 +114,7 @@ class Application:
             "keyspaces": self.keyspaces,
             "keys": self.keys,
             "usage": self.usage,
+            "audit": self.audit,
             "draining": self.draining,
         }
 
@@ -263,6 +267,7 @@ def open_application(settings: Settings) -> Application:
         replication=replication,
         follower=follower,
         confirmer=confirmer,
+        audit=AuditService(door, keyring, Resource),
         audit_builder=Builder(database, keyring, node, [] if sink is None else [sink]),
         metrics=Metrics(node, settings.data if settings.workers > 1 else None),
         draining=draining,
