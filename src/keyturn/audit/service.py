@@ -36,6 +36,7 @@ from keyturn.audit.tree import (
 )
 from keyturn.errors import ConflictError, InputError, IntegrityError, UnavailableError, not_found
 from keyturn.kernel.clock import rfc3339
+from keyturn.kernel.ids import is_id
 from keyturn.kernel.match import check_pattern
 from keyturn.kernel.merkle import EMPTY_ROOT, leaf_hash
 from keyturn.kernel.note import encode_verifier_key, public_key
@@ -59,7 +60,6 @@ from keyturn.wire.audit import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from datetime import datetime
 
     from sqlalchemy import Connection
 
@@ -271,7 +271,7 @@ def _erasable(op: Operation, found: LeafRecord) -> tuple[int, bytes]:
 
 
 def _existing(op: Operation, leaf_id: str) -> LeafRecord:
-    found = read_leaf(op.connection, op.workspace, leaf_id)
+    found = read_leaf(op.connection, op.workspace, leaf_id) if is_id("evt", leaf_id) else None
     if found is None:
         raise not_found(KIND, leaf_id)
     return found
@@ -309,19 +309,19 @@ def _wanted(asked: AuditFilter) -> Wanted:
                 check_pattern(pattern)
             except ValueError as error:
                 raise InputError(str(error), field=name) from error
+    for name in ("actor", "resource_prefix"):
+        text = getattr(asked, name)
+        if text is not None and not text.isprintable():
+            raise InputError("expected text without control characters", field=name)
     return Wanted(
         action=asked.action,
         actor=asked.actor,
         resource=asked.resource,
         resource_prefix=asked.resource_prefix,
         outcome=asked.outcome,
-        since=_epoch(asked.since),
-        until=_epoch(asked.until),
+        since=asked.since,
+        until=asked.until,
     )
-
-
-def _epoch(moment: datetime | None) -> float | None:
-    return None if moment is None else moment.timestamp()
 
 
 class _Request(msgspec.Struct):

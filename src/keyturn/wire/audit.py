@@ -11,31 +11,27 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from keyturn.wire.keys import Moment
-
 ERASE_MAX = 100
 
 Outcome = Literal["allowed", "denied", "failed"]
-Pattern = Annotated[str, Meta(min_length=1, max_length=512)]
-Text = Annotated[str, Meta(min_length=1, max_length=512)]
 LeafId = Annotated[str, Meta(pattern=r"^evt_[0-9A-Za-z]{22}(?!\n)$")]
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*(?!\n)$")]
 
 
 class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which leaves to list; what is absent does not narrow."""
+    """Which leaves to list; what is absent does not narrow.  Times are epoch seconds."""
 
-    action: Pattern | None = None
+    action: str | None = None
     """A pattern over action names, such as `key.*`."""
-    actor: Text | None = None
+    actor: str | None = None
     """The id of a principal, or the network of refused callers."""
-    resource: Pattern | None = None
+    resource: str | None = None
     """A pattern over resource names, such as `key/orders/*`."""
-    resource_prefix: Text | None = None
+    resource_prefix: str | None = None
     outcome: Outcome | None = None
-    since: Moment | None = None
+    since: float | None = None
     """At or after this time."""
-    until: Moment | None = None
+    until: float | None = None
     """Before this time."""
 
 
