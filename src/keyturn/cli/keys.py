@@ -332,7 +332,7 @@ def _verdict(answer: dict[str, Any]) -> str:
     checks = answer.get("checks") or ()
     shown = fields({name: value for name, value in answer.items() if name != "checks"})
     lines = [
-        f"  {cell(check['verdict']):<8} {cell(check['check']):<12} {cell(check['source'])}"
+        f"  {cell(check['verdict']):<8} {cell(check['check']):<16} {cell(check['source'])}"
         + (f"  {cell(check['detail'])}" if check.get("detail") else "")
         for check in checks
     ]
