@@ -12,32 +12,19 @@ being guessed from its hash after an erasure.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import msgspec
 
+from keyturn.audit.model import SYSTEM, Actor, Detail, Outcome
 from keyturn.errors import BrokenInvariantError
 from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.ids import new_id
 from keyturn.kernel.secret import random_base62
 from keyturn.storage.transaction import LeafRow
 
+__all__ = ["FORMAT", "SYSTEM", "Actor", "Detail", "Leaf", "Outcome"]
+
 FORMAT = 1
-Outcome = Literal["allowed", "denied", "failed"]
-Detail = str | int | bool | None | list["Detail"] | dict[str, "Detail"]
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Who acted; `token` is the id of the management token's version, never anything of its secret."""
-
-    id: str
-    kind: str
-    name: str = ""
-    token: str | None = None
-
-
-SYSTEM = Actor("system", "system")
 
 
 @dataclass(frozen=True, slots=True)

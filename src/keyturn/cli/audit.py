@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -203,7 +204,7 @@ def _fetching(session: Session) -> Callable[[str, Mapping[str, object]], Iterato
 
 def _counted(lines: Iterable[T]) -> Iterator[T]:
     """Show progress on a terminal."""
-    show = click.get_text_stream("stderr").isatty()
+    show = sys.stderr.isatty()
     count = 0
     for line in lines:
         yield line

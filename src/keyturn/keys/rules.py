@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from keyturn.audit.leaf import Detail
+    from keyturn.audit.model import Detail
     from keyturn.keys.model import Key, Keyspace, Version
     from keyturn.wire.keys import KeyFilter
     from keyturn.wire.policy import Restrictions

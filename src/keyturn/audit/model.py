@@ -1,0 +1,23 @@
+"""What an audit leaf is made of.  Pure, so that rules may name it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal["allowed", "denied", "failed"]
+Detail = str | int | bool | None | list["Detail"] | dict[str, "Detail"]
+"""What has a canonical form: no floats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acted; `token` is the id of the management token's version, never anything of its secret."""
+
+    id: str
+    kind: str
+    name: str = ""
+    token: str | None = None
+
+
+SYSTEM = Actor("system", "system")
