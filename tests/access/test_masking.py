@@ -86,13 +86,22 @@ async def test_what_may_not_be_known_answers_like_what_does_not_exist(house: Hou
         "grant": new_id("grt", house.clock.now()),
     }[noun]
 
+    before = await house.news()
     masked = await refusal(attempt(house, stranger, there), there)
+    between = await house.news()
     real = await refusal(attempt(house, stranger, absent), absent)
     assert masked == real
     assert masked[2] == "not_found"
+    assert len(between) - len(before) == len(await house.news()) - len(between)  # a commit takes time that can be seen
 
 
-@pytest.mark.parametrize("name", ["", "no such", "prn_", "a/b", "~system", "ü", "x" * 400])
+async def test_looking_for_what_is_not_there_is_no_denial_for_who_may_look(house: House) -> None:
+    before = await house.news()
+    assert (await refusal(house.access.roles.read(house.admin, "absent"), "absent"))[2] == "not_found"
+    assert await house.news() == before
+
+
+@pytest.mark.parametrize("name", ["", "no such", "prn_", "a/b", "~system", "ü", "x" * 400, "x" * 5000])
 async def test_names_that_cannot_be_are_simply_not_there(house: House, name: str) -> None:
     for noun in ("principals", "roles", "grants", "workspaces"):
         reading = getattr(house.access, noun).read(house.admin, name)

@@ -15,5 +15,14 @@ Resource names, matched with `keyturn.kernel.match`:
     audit/log                              node/<id>
     ~instance/workspace/<name>             what concerns the whole installation; `~` is matched by no wildcard
 
-Management tokens are keys in the workspace's keyspace `~system`, which no wildcard matches either.
+Management tokens are keys in the workspace's keyspace `~system`, which no wildcard matches either; the actions on
+them (`token.issue`, …) are authorised on `principal/<id>`, whose tokens they are.
+
+    rules         may, may_know, explain, attenuates, may_issue_token: what is decided, and why
+    door          where it is asked, inside the transaction, and put on record
+    caller        the values decisions are about
+    idempotency   a create or rotate that is sent twice is done once
+    founding      a new workspace with its administrator; the way back in when nobody can
+    workspaces, principals, roles, grants, service      the operations
+    caps, paging, moments, spread, token_rights         what operations of other features share
 """

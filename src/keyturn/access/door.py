@@ -79,14 +79,26 @@ class Operation:
         return Actor(self.caller.principal, self.caller.kind, self.caller.name, self.caller.token_id)
 
     def authorise(
-        self, action: Action, resource: Resource | None, *, kind: str = "", name: str = "", known: bool = False
+        self,
+        action: Action,
+        resource: Resource | None,
+        *,
+        kind: str = "",
+        name: str = "",
+        known: bool = False,
+        absent: Resource | None = None,
     ) -> None:
         """Return if the caller may do this, else raise the refusal that the door will put on record.
 
         `resource` None means that the thing named `name` does not exist here.  The answer is the same
         NotFoundError when the caller may not know of it; it is a ForbiddenError only for a caller who may
         read it (`rules.may_know`), or for whom it is `known` under another name, but who may not do this.
+
+        `absent` is what a thing that does not exist would be named.  Who could not know of it then leaves the same
+        leaf as if it existed, so that not even the time of a commit tells the two apart.
         """
+        if resource is None and kind:
+            raise self._absence(action, absent, not_found(kind, name))
         if resource is not None and rules.may(self.caller, action, resource, self.now):
             return
         public: KeyturnError
@@ -99,9 +111,17 @@ class Operation:
             public = not_found(kind, name)
         else:
             public = ForbiddenError(f"{self.caller.principal} may not {action}")
-        if resource is None and kind:
-            raise public
         raise self.refusal(action, resource, public)
+
+    def _absence(self, action: Action, absent: Resource | None, public: KeyturnError) -> KeyturnError:
+        if absent is None or not rules.is_name(absent.name):
+            return public
+        may = rules.may(self.caller, action, absent, self.now)
+        return (
+            public
+            if may or rules.may_know(self.caller, action, absent, self.now)
+            else self.refusal(action, absent, public)
+        )
 
     def refusal(self, action: Action, resource: Resource | None, public: KeyturnError) -> RefusedError:
         """Return what to raise so that the unit is undone, `public` reaches the caller and the denial is a leaf."""

@@ -169,7 +169,7 @@ def _subjects(op: Operation, wanted: GrantFilter) -> list[str] | None:
 def _authorised(op: Operation, action: Action, grant_id: str) -> StoredGrant:
     found = store.grant_by_id(op.connection, op.workspace, grant_id)
     resource = None if found is None else grant_resource(found.id)
-    op.authorise(action, resource, kind="grant", name=grant_id)
+    op.authorise(action, resource, kind="grant", name=grant_id, absent=grant_resource(grant_id))
     return _existing(op, grant_id) if found is None else found
 
 

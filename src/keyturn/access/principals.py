@@ -151,7 +151,7 @@ def authorised(op: Operation, action: Action, principal_id: str) -> Principal:
     """Return a principal of the caller's workspace, having authorised the action on it."""
     found = store.principal_by_id(op.connection, op.workspace, principal_id)
     resource = None if found is None else principal_resource(found.id)
-    op.authorise(action, resource, kind="principal", name=principal_id)
+    op.authorise(action, resource, kind="principal", name=principal_id, absent=principal_resource(principal_id))
     return _existing(op, principal_id) if found is None else found
 
 

@@ -132,7 +132,7 @@ def authorised(op: Operation, action: Action, name: str) -> Role:
     """Return a role of the caller's workspace, having authorised the action on it."""
     found = store.role_by_name(op.connection, op.workspace, name)
     resource = None if found is None else role_resource(found.name)
-    op.authorise(action, resource, kind="role", name=name)
+    op.authorise(action, resource, kind="role", name=name, absent=role_resource(name))
     return _existing(op, name) if found is None else found
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 from keyturn.errors import CapError, InputError
 from keyturn.kernel.clock import rfc3339
-from keyturn.kernel.match import check_pattern, covers, matches
+from keyturn.kernel.match import check_name, check_pattern, covers, matches
 from keyturn.verify.networks import Network, Networks, parse_network
 from keyturn.wire.actions import GRANTABLE_ACTIONS, SYSTEM_ACTIONS, Action
 
@@ -102,6 +102,15 @@ def check_grant(actions: Sequence[str], resource: str, conditions: Conditions) -
     after, before = conditions.not_after, conditions.not_before
     if after is not None and before is not None and after <= before:
         raise InputError("expected not_after to be later than not_before", field="conditions.not_after")
+
+
+def is_name(text: str) -> bool:
+    """Tell whether anything can have this name; what is none is matched by no grant."""
+    try:
+        check_name(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_scopes(scopes: Sequence[str], resources: Sequence[str]) -> None:

@@ -99,7 +99,8 @@ class WorkspaceService:
             found = store.workspace_by_name(op.connection, name)
             resource = None if found is None else instance_workspace_resource(found.name)
             known = found is not None and _may_read(op, found)
-            op.authorise(Action.WORKSPACE_UPDATE, resource, kind="workspace", name=name, known=known)
+            absent = instance_workspace_resource(name)
+            op.authorise(Action.WORKSPACE_UPDATE, resource, kind="workspace", name=name, known=known, absent=absent)
             if found is None:
                 raise not_found("workspace", name)
             require_revision(if_match, found.revision)
@@ -182,7 +183,7 @@ def _readable(op: Operation, name: str) -> Workspace:
     ):
         return found
     resource = None if found is None else instance_workspace_resource(found.name)
-    op.authorise(Action.WORKSPACE_READ, resource, kind="workspace", name=name)
+    op.authorise(Action.WORKSPACE_READ, resource, kind="workspace", name=name, absent=instance_workspace_resource(name))
     if found is None:
         raise not_found("workspace", name)
     return found
