@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from keyturn.bootstrap.application import Application
 
 UNBUILT_SECONDS_MAX: Final = 30.0
+ANSWER_SECONDS: Final = 2.0
 
 
 class Observation:
@@ -50,7 +51,7 @@ class Observation:
         fresh = freshness.fresh(application.clock.boottime(), STALE_AFTER_SECONDS)
         found.append(_check("freshness", passed=fresh, detail="this node could not confirm lately"))
         try:
-            refused, behind = await application.database.read(self._stored_state)
+            refused, behind = await application.database.read(self._stored_state, within_seconds=ANSWER_SECONDS)
         except KeyturnError as error:
             return [*found, HealthCheck("database", ok=False, required=False, detail=error.message)]
         found.append(HealthCheck("database", ok=True, required=False))
@@ -73,7 +74,7 @@ class Observation:
         extra: list[Family] = []
         try:
             head = await application.database.head()
-            unbuilt = await application.database.read(_unbuilt_leaves)
+            unbuilt = await application.database.read(_unbuilt_leaves, within_seconds=ANSWER_SECONDS)
         except KeyturnError:
             extra.append(gauge("keyturn_database_up", "Whether the database answered this scrape.", 0))
         else:
