@@ -56,12 +56,15 @@ class Session:
     """Requests to one server with one token; every failure is one of `keyturn.errors`."""
 
     def __init__(self, url: str, token: Secret | None) -> None:
-        """Hold the address and the token; nothing is sent yet."""
+        """Hold the address and the token; nothing is sent yet.  Connections end with the command that runs."""
         import httpx  # noqa: PLC0415 -- 230 ms; only commands that talk to a server pay for it
 
         self.url = url
         self._token = token
         self._client = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, follow_redirects=False)
+        command = click.get_current_context(silent=True)
+        if command is not None:
+            command.call_on_close(self._client.close)
 
     def get(self, path: str, params: Mapping[str, Any] | None = None) -> Reply:
         """GET below the API root; parameters that are None are left out."""
