@@ -91,9 +91,11 @@ class VerifyLane:
             require_json("" if content_type is None else content_type.decode("latin-1"))
         if authorization is None:
             bearer_token(())
-        if length is not None and len(length) > 4:
+        expected = -1
+        if length is not None:
             require_length_within(length.decode("latin-1"), BODY_BYTES_MAX)
-        asked = decode(_decoder, await self._reads.read(receive))
+            expected = int(length) if length.isdigit() else -1
+        asked = decode(_decoder, await self._reads.read(receive, expected))
         ip = client_ip(scope, self._trusted_proxies)
         answer = None
         if authorization is not None and authorization.startswith(b"Bearer "):
@@ -140,7 +142,8 @@ class _Reads:
         self._late: set[asyncio.Task[object]] = set()
         self._looking = False
 
-    async def read(self, receive: Receive) -> bytes:
+    async def read(self, receive: Receive, expected: int) -> bytes:
+        """Read until the body has its `expected` length: the message that only says so is not waited for."""
         task = asyncio.current_task()
         if task is None:
             raise BrokenInvariantError("a body is read outside of a task")
@@ -150,7 +153,7 @@ class _Reads:
         try:
             message = await receive()
             raw: bytes = message.get("body", b"")
-            while message.get("more_body", False) and len(raw) <= BODY_BYTES_MAX:
+            while message.get("more_body", False) and len(raw) != expected and len(raw) <= BODY_BYTES_MAX:
                 message = await receive()
                 raw += message.get("body", b"")
         except asyncio.CancelledError:

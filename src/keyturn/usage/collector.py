@@ -1,35 +1,36 @@
 """The collector: counts verifications in memory and writes them behind the hot path.
 
-    count -> entries by (version, outcome, minute, caller as told) -> flush -> one unit of work per 500 rows
+    count -> entries by (version, outcome, minute, caller as told)
+               |-- flush: rollups, at most `FLUSH_SECONDS` after the first count
+               `-- last used: with the first flush that sees a caller, then at most once in `LAST_USED_SECONDS`
 
-A flush begins at most `FLUSH_SECONDS` after the first count, and later when the database is slow: writing usage takes
-no more than a quarter of the time.
+A flush comes later when the database is slow: writing usage takes no more than a quarter of the time.
 """
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from keyturn.errors import KeyturnError
 from keyturn.usage import rules, store
-from keyturn.usage.rules import SECONDS, start_of
-from keyturn.usage.store import CallerRow, RollupRow
-from keyturn.wire.usage import Period
+from keyturn.usage.store import CallerRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from keyturn.storage.database import Database
+    from keyturn.storage.transaction import Transaction
+    from keyturn.usage.store import CountedRow
     from keyturn.verify.model import Request, VersionPolicy
 
 FLUSH_SECONDS: Final = 0.1
+LAST_USED_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
 PRUNE_SECONDS: Final = 3600.0
 ENTRIES_MAX: Final = 20_000
 """Distinct entries that wait; past it details are dropped first, then counts, which are counted as lost."""
 KNOWN_MAX: Final = 65_536
-UNIT_ROWS_MAX: Final = 500
+UNIT_ROWS_MAX: Final = 1000
 
 _Key = tuple[str, str, int, "str | None", "str | None", "str | None", "str | None"]
 
@@ -51,6 +52,8 @@ class UsageCollector:
         """Write to `database`; nothing is written before `start`."""
         self._database = database
         self._entries: dict[_Key, _Entry] = {}
+        self._callers: dict[tuple[str, str], CallerRow] = {}
+        self._callers_due = 0.0
         self._known: dict[tuple[str, str], None] = {}
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -95,26 +98,29 @@ class UsageCollector:
                 return
         self.counted += 1
         entry.count += 1
-        entry.at = max(entry.at, at)
+        if at > entry.at:  # noqa: PLR1730 -- max() costs a call here
+            entry.at = at
 
     async def flush(self) -> bool:
         """Write everything counted so far; False when the database refused some of it, which is kept."""
         async with self._flushing:
             entries, self._entries = self._entries, {}
-            for batch in _batches(entries):
+            # In the order of the rows, so that two nodes that write the same ones never wait in a circle.
+            ordered = sorted(entries.items(), key=lambda item: (item[1].version.key_id, item[0][:3]))
+            for first in range(0, len(ordered), UNIT_ROWS_MAX):
+                batch = ordered[first : first + UNIT_ROWS_MAX]
+                rows = [_counted_row(key, entry) for key, entry in batch]
                 try:
-                    await self._write(batch)
+                    await self._database.write(partial(_add_counts, rows))
                 except KeyturnError as error:
-                    self.failures += 1
-                    if error.code == "storage_unknown":
-                        self._give_up(entries, batch)
-                    for key, entry in entries.items():
-                        self._put_back(key, entry)
+                    self._refused(error, batch, ordered[first + UNIT_ROWS_MAX :])
                     return False
+                self.written += sum(entry.count for _, entry in batch)
                 for key, entry in batch:
-                    self.written += entry.count
-                    del entries[key]
-        return True
+                    self._note_caller(key, entry)
+            return await self._flush_callers()
+
+    # --- counting -------------------------------------------------------------------------------------------------
 
     def _new_entry(self, key: _Key, version: VersionPolicy, at: float) -> _Entry | None:
         entries = self._entries
@@ -131,6 +137,45 @@ class UsageCollector:
         entry = entries[key] = _Entry(version, at)
         return entry
 
+    def _note_caller(self, key: _Key, entry: _Entry) -> None:
+        caller, network, agent, endpoint = rules.describe(*key[3:])
+        row = self._callers.get((key[0], caller))
+        if row is None:
+            if len(self._callers) >= ENTRIES_MAX:
+                return
+            version = entry.version
+            if (key[0], caller) not in self._known:
+                self._callers_due = 0.0
+            row = self._callers[key[0], caller] = CallerRow(
+                version=key[0],
+                caller=caller,
+                key=version.key_id,
+                workspace=version.keyspace.workspace,
+                first_at=entry.first_at,
+                at=entry.at,
+                ip_network=network,
+                user_agent=agent,
+                endpoint=endpoint,
+            )
+        row.count += entry.count
+        row.first_at = min(row.first_at, entry.first_at)
+        row.at = max(row.at, entry.at)
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def _refused(
+        self, error: KeyturnError, batch: list[tuple[_Key, _Entry]], unwritten: list[tuple[_Key, _Entry]]
+    ) -> None:
+        self.failures += 1
+        if error.code == "storage_unknown":
+            # Written twice would be worse than not at all: these may be in the database.
+            self.in_doubt += sum(entry.count for _, entry in batch)
+            for key, entry in batch:
+                self._note_caller(key, entry)
+            batch = []
+        for key, entry in (*batch, *unwritten):
+            self._put_back(key, entry)
+
     def _put_back(self, key: _Key, entry: _Entry) -> None:
         kept = self._entries.get(key) or self._new_entry(key, entry.version, entry.at)
         if kept is None:
@@ -140,30 +185,35 @@ class UsageCollector:
         kept.first_at = min(kept.first_at, entry.first_at)
         kept.at = max(kept.at, entry.at)
 
-    def _give_up(self, entries: dict[_Key, _Entry], batch: list[tuple[_Key, _Entry]]) -> None:
-        # Written twice would be worse than not at all: these may be in the database.
-        for key, entry in batch:
-            self.in_doubt += entry.count
-            del entries[key]
-
-    async def _write(self, batch: list[tuple[_Key, _Entry]]) -> None:
-        rollups = _rollups(batch)
-        callers = _callers(batch)
-        known = frozenset((row.version, row.caller) for row in callers if (row.version, row.caller) in self._known)
-        committed = await self._database.write(
-            lambda transaction: store.add(transaction.connection, rollups, callers, known)
-        )
-        for pair in committed.value:
-            while len(self._known) >= KNOWN_MAX:
-                del self._known[next(iter(self._known))]
-            self._known[pair] = None
+    async def _flush_callers(self) -> bool:
+        now = self._database.clock.boottime()
+        if not self._callers or (now < self._callers_due and not self._stopping.is_set()):
+            return True
+        self._callers_due = now + LAST_USED_SECONDS
+        noted, self._callers = self._callers, {}
+        rows = [noted[name] for name in sorted(noted)]
+        for first in range(0, len(rows), UNIT_ROWS_MAX):
+            batch = rows[first : first + UNIT_ROWS_MAX]
+            known = frozenset(pair for row in batch if (pair := (row.version, row.caller)) in self._known)
+            try:
+                committed = await self._database.write(partial(_add_callers, batch, known))
+            except KeyturnError:
+                self.failures += 1
+                self._callers = {(row.version, row.caller): row for row in rows[first:]} | self._callers
+                return False
+            for pair in committed.value:
+                while len(self._known) >= KNOWN_MAX:
+                    del self._known[next(iter(self._known))]
+                self._known[pair] = None
+        return True
 
     async def _run(self) -> None:
         clock = self._database.clock
         prune_at = clock.boottime() + PRUNE_SECONDS
         pause = FLUSH_SECONDS
         while not self._stopping.is_set():
-            await _wait(self._wake, max(0.0, prune_at - clock.boottime()))
+            due = self._callers_due if self._callers else prune_at
+            await _wait(self._wake, max(0.0, due - clock.boottime()))
             await _wait(self._stopping, pause)
             self._wake.clear()
             started = clock.boottime()
@@ -189,39 +239,16 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
         return
 
 
-def _batches(entries: dict[_Key, _Entry]) -> Iterable[list[tuple[_Key, _Entry]]]:
-    # In the order of the rows, so that two nodes that write the same ones never wait for each other in a circle.
-    ordered = sorted(entries.items(), key=lambda item: (item[1].version.key_id, item[0][0]))
-    for first in range(0, len(ordered), UNIT_ROWS_MAX):
-        yield ordered[first : first + UNIT_ROWS_MAX]
+def _counted_row(key: _Key, entry: _Entry) -> CountedRow:
+    version = entry.version
+    return (version.key_id, key[0], key[2] * 60, key[1], version.keyspace.workspace, version.keyspace.id, entry.count)
 
 
-def _rollups(batch: list[tuple[_Key, _Entry]]) -> list[RollupRow]:
-    rows: dict[tuple[str, str, str, int, str], RollupRow] = {}
-    for (version_id, outcome, minute, *_), entry in batch:
-        version = entry.version
-        for period in SECONDS:
-            start = start_of(period, minute * SECONDS[Period.MINUTE])
-            name = (version.key_id, version_id, str(period), start, outcome)
-            row = rows.get(name)
-            if row is None:
-                row = rows[name] = RollupRow(*name, version.keyspace.workspace, version.keyspace.id)
-            row.count += entry.count
-    return [rows[name] for name in sorted(rows)]
+def _add_counts(rows: list[CountedRow], transaction: Transaction) -> None:
+    store.add_counts(transaction.connection, rows)
 
 
-def _callers(batch: list[tuple[_Key, _Entry]]) -> list[CallerRow]:
-    rows: dict[tuple[str, str], CallerRow] = {}
-    for (version_id, _, _, ip, agent, method, path), entry in batch:
-        described = (rules.ip_network(ip), rules.user_agent(agent), rules.endpoint(method, path))
-        caller = rules.caller_id(*described)
-        row = rows.get((version_id, caller))
-        if row is None:
-            version = entry.version
-            row = rows[version_id, caller] = CallerRow(
-                version_id, caller, version.key_id, version.keyspace.workspace, entry.first_at, entry.at, *described
-            )
-        row.count += entry.count
-        row.first_at = min(row.first_at, entry.first_at)
-        row.at = max(row.at, entry.at)
-    return [rows[name] for name in sorted(rows)]
+def _add_callers(
+    rows: list[CallerRow], known: frozenset[tuple[str, str]], transaction: Transaction
+) -> list[tuple[str, str]]:
+    return store.add_callers(transaction.connection, rows, known)

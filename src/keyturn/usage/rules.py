@@ -31,7 +31,6 @@ def start_of(period: Period, at: float) -> int:
     return int(at // length) * length
 
 
-@lru_cache(maxsize=4096)
 def ip_network(ip: str | None) -> str | None:
     """Return the client's network: /24 of an IPv4 address, /48 of an IPv6 one, None for anything else."""
     if ip is None:
@@ -47,7 +46,6 @@ def ip_network(ip: str | None) -> str | None:
     return str(ipaddress.ip_network((int(address), _V4_BITS), strict=False))
 
 
-@lru_cache(maxsize=4096)
 def user_agent(text: str | None) -> str | None:
     """Return a user agent as it is stored, None for nothing."""
     return _clean(text, USER_AGENT_CHARS_MAX)
@@ -70,6 +68,15 @@ def caller_id(network: str | None, agent: str | None, called: str | None) -> str
     """Return the name that a caller of a version is stored under."""
     joined = "\0".join(part or "" for part in (network, agent, called))
     return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+@lru_cache(maxsize=4096)
+def describe(
+    ip: str | None, agent: str | None, method: str | None, path: str | None
+) -> tuple[str, str | None, str | None, str | None]:
+    """Return a caller's id, network, user agent and endpoint, of what a request told."""
+    described = (ip_network(ip), user_agent(agent), endpoint(method, path))
+    return caller_id(*described), *described
 
 
 def _clean(text: str | None, characters_max: int) -> str | None:

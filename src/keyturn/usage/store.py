@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Table, case, delete, func, select
+import msgspec
+from sqlalchemy import case, delete, func, select, text
 
 from keyturn.storage.schema import issued_key, keyspace, last_used, usage_rollup
 from keyturn.storage.upsert import insert_on_conflict
@@ -23,18 +24,8 @@ if TYPE_CHECKING:
 ASKED_MAX = 500
 
 
-@dataclass(slots=True)
-class RollupRow:
-    """Counts to add to one bucket."""
-
-    key: str
-    version: str
-    period: str
-    start: int
-    outcome: str
-    workspace: str
-    keyspace: str
-    count: int = 0
+CountedRow = tuple[str, str, int, str, str, str, int]
+"""Key, version, start of the minute, outcome, workspace, keyspace, count."""
 
 
 @dataclass(slots=True)
@@ -71,22 +62,53 @@ class Bucket:
     count: int
 
 
-def add(
-    connection: Connection,
-    rollups: Sequence[RollupRow],
-    callers: Sequence[CallerRow],
-    known: AbstractSet[tuple[str, str]],
+# One statement for a whole batch: on SQLite none of it runs under the interpreter's lock, which the event loop needs.
+_PERIODS = "(SELECT 'minute' AS name, 60 AS length UNION ALL SELECT 'hour', 3600 UNION ALL SELECT 'day', 86400)"
+_ADD_COUNTS = """
+    INSERT INTO usage_rollup (key, version, period, start, outcome, workspace, keyspace, count)
+    SELECT r.key, r.version, p.name, r.minute - r.minute % p.length, r.outcome, r.workspace, r.keyspace, sum(r.count)
+    FROM {rows} AS r CROSS JOIN {periods} AS p
+    WHERE true
+    GROUP BY r.key, r.version, p.name, p.length, r.minute - r.minute % p.length, r.outcome, r.workspace, r.keyspace
+    ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (key, version, period, start, outcome) DO UPDATE SET count = usage_rollup.count + excluded.count
+"""
+_ROWS_SQLITE = """(
+    SELECT json_extract(value, '$[0]') AS key, json_extract(value, '$[1]') AS version,
+           json_extract(value, '$[2]') AS minute, json_extract(value, '$[3]') AS outcome,
+           json_extract(value, '$[4]') AS workspace, json_extract(value, '$[5]') AS keyspace,
+           json_extract(value, '$[6]') AS count
+    FROM json_each(:rows)
+)"""
+_ROWS_POSTGRESQL = """(
+    SELECT value ->> 0 AS key, value ->> 1 AS version, CAST(value ->> 2 AS bigint) AS minute, value ->> 3 AS outcome,
+           value ->> 4 AS workspace, value ->> 5 AS keyspace, CAST(value ->> 6 AS bigint) AS count
+    FROM json_array_elements(CAST(:rows AS json))
+)"""
+_add_counts_sqlite = text(_ADD_COUNTS.format(rows=_ROWS_SQLITE, periods=_PERIODS))
+_add_counts_postgresql = text(_ADD_COUNTS.format(rows=_ROWS_POSTGRESQL, periods=_PERIODS))
+
+
+def add_counts(connection: Connection, rows: Sequence[CountedRow]) -> None:
+    """Add counts of minutes to the rollups of every period."""
+    if not rows:
+        return
+    on_postgresql = connection.dialect.name == "postgresql"
+    statement = _add_counts_postgresql if on_postgresql else _add_counts_sqlite
+    connection.execute(statement, {"rows": msgspec.json.encode(rows).decode()})
+
+
+def add_callers(
+    connection: Connection, callers: Sequence[CallerRow], known: AbstractSet[tuple[str, str]]
 ) -> list[tuple[str, str]]:
-    """Add counts; return the callers that have a row of their own now.
+    """Add uses to callers; return those that have a row of their own now.
 
     `known` are callers that had one before; others get one while the version has fewer than `CALLERS_MAX`.
     """
-    if rollups:
-        connection.execute(_adding(connection, usage_rollup), [asdict(row) for row in rollups])
     if not callers:
         return []
     admitted = _admit(connection, callers, known)
-    connection.execute(_adding(connection, last_used), [asdict(row) for row in admitted])
+    connection.execute(_adding(connection), [asdict(row) for row in admitted])
     return [(row.version, row.caller) for row in admitted if row.caller != OTHER]
 
 
@@ -202,12 +224,15 @@ def _admit(
     return [rows[name] for name in sorted(rows)]
 
 
-def _adding(connection: Connection, table: Table) -> Any:  # noqa: ANN401 -- one of two dialects' inserts
-    """Build the insert that adds to a row which is there already."""
-    statement = insert_on_conflict(connection, table)
-    new = statement.excluded
-    changes: dict[str, Any] = {"count": table.c["count"] + new["count"]}
-    if "at" in table.c:
-        changes["at"] = case((new["at"] > table.c["at"], new["at"]), else_=table.c["at"])
-        changes["first_at"] = case((new["first_at"] < table.c["first_at"], new["first_at"]), else_=table.c["first_at"])
-    return statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=changes)
+def _adding(connection: Connection) -> Any:  # noqa: ANN401 -- one of two dialects' inserts
+    """Build the insert that adds to a caller that has a row already."""
+    statement = insert_on_conflict(connection, last_used)
+    old, new = last_used.c, statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=[old.version, old.caller],
+        set_={
+            "count": old["count"] + new["count"],
+            "at": case((new["at"] > old["at"], new["at"]), else_=old["at"]),
+            "first_at": case((new["first_at"] < old["first_at"], new["first_at"]), else_=old["first_at"]),
+        },
+    )
