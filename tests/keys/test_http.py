@@ -1,0 +1,203 @@
+"""The routes of keyspaces, keys and tokens: names, statuses and headers, over the real application."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from keyturn.http import keys as key_routes
+from keyturn.http.app import create_app
+from keyturn.http.edge import EdgeSettings
+from tests.keys.desk import Desk, opened_desk
+
+API = "/api/v1"
+
+
+@dataclass
+class Edge:
+    """A client of the application, and the desk behind it."""
+
+    desk: Desk
+    client: httpx.AsyncClient
+
+    async def send(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
+        """Send JSON; a body of None is no body at all."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if body is None:
+            return await self.client.request(method, API + path, headers=named)
+        return await self.client.request(method, API + path, json=body, headers=named)
+
+    async def made(self) -> dict[str, Any]:
+        """Create a keyspace and issue a key in it."""
+        await self.send("POST", "/keyspaces", {"name": "orders", "prefix": "acme", "environment": "production"})
+        return (await self.send("POST", "/keys", KEY)).json()  # type: ignore[no-any-return]
+
+
+KEY = {"keyspace": "orders", "owner": "billing", "purpose": "tests"}
+
+
+@pytest.fixture
+async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
+    async with opened_desk(f"sqlite:///{tmp_path / 'keyturn.db'}") as desk:
+        services = {"keys": desk.keys, "keyspaces": desk.keyspaces, "tokens": desk.tokens, "usage": desk.usage}
+        app: Any = create_app(services, EdgeSettings(), protected=list(key_routes.ROUTES))
+        headers = {"Authorization": f"Bearer {desk.admin.token.reveal()}"}
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://keyturn", headers=headers) as client:
+            yield Edge(desk, client)
+
+
+async def test_the_names_that_clients_rely_on(edge: Edge) -> None:
+    created = await edge.send("POST", "/keyspaces", {"name": "orders", "prefix": "acme", "environment": "production"})
+    assert (created.status_code, created.headers["etag"]) == (201, '"1"')
+    issued = await edge.send("POST", "/keys", KEY | {"scopes": ["orders:read"]})
+    assert (issued.status_code, issued.headers["etag"]) == (201, '"1"')
+    key = issued.json()
+    assert key["key"].startswith("acme_live_")
+    rotated = await edge.send("POST", f"/keys/{key['id']}/rotate", {"overlap_seconds": 60})
+    assert (rotated.status_code, rotated.headers["etag"]) == (200, '"2"')
+    assert rotated.json()["key"] not in {key["key"], None}
+    shown = (await edge.send("GET", f"/keys/{key['id']}")).json()
+    assert "key" not in shown
+    assert [one["number"] for one in shown["versions"]] == [2, 1]
+    for verb, body in (("disable", {}), ("enable", {}), ("revoke", {"reason": "superseded"})):
+        answer = await edge.send("POST", f"/keys/{key['id']}/{verb}", body)
+        assert answer.status_code == 200
+        told = answer.json()
+        assert told["effective"] is True
+        assert told["lag_ms"] >= 0
+        assert (told["laggards"], "effective_by" in told) == ([], True)
+
+
+async def test_an_action_that_needs_no_words_needs_no_body(edge: Edge) -> None:
+    key = await edge.made()
+    for verb in ("rotate", "retire", "disable", "enable", "revoke"):
+        assert (await edge.send("POST", f"/keys/{key['id']}/{verb}")).status_code == 200
+    for verb in ("disable", "enable", "rotate-pepper"):
+        assert (await edge.send("POST", f"/keyspaces/orders/{verb}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field"),
+    [
+        ("POST", "/keyspaces", {"name": "Orders", "prefix": "acme", "environment": "production"}, "name"),
+        ("POST", "/keyspaces", {"name": "a", "prefix": "a_b", "environment": "production"}, "prefix"),
+        ("POST", "/keyspaces", {"name": "a", "prefix": "acme", "environment": "production", "x": 1}, "x"),
+        ("POST", "/keyspaces", {"name": "a\n", "prefix": "acme", "environment": "production"}, "name"),
+        ("POST", "/keys", {"keyspace": "orders", "owner": "o"}, "purpose"),
+        ("POST", "/keys", KEY | {"owner": " "}, "owner"),
+        ("POST", "/keys", KEY | {"owner": "a\u202eb"}, "owner"),
+        ("POST", "/keys", KEY | {"owner": 5}, "owner"),
+        ("POST", "/keys", KEY | {"scopes": ["a b"]}, "scopes[0]"),
+        ("POST", "/keys", KEY | {"metadata": {"a": 1}}, "metadata[...]"),
+        ("POST", "/keys", KEY | {"tags": ["a"] * 51}, "tags"),
+        ("POST", "/keys", KEY | {"expires_at": "2030-01-01T00:00:00"}, "expires_at"),
+        ("POST", "/keys", KEY | {"expires_at": 1900000000}, "expires_at"),
+        ("POST", "/keys", KEY | {"expires_in_seconds": -1}, "expires_in_seconds"),
+        ("POST", "/keys", KEY | {"expires_in_seconds": 10**15}, "expires_in_seconds"),
+        ("POST", "/keys/bulk", {"keys": []}, "keys"),
+        ("POST", "/keys/import", {"keyspace": "orders", "keys": [{"format": "md5"}]}, "keys[0].format"),
+        ("POST", "/keys/{id}/rotate", {"overlap_seconds": -1}, "overlap_seconds"),
+        ("POST", "/keys/{id}/rotate", {"overlap_seconds": 10**12}, "overlap_seconds"),
+        ("POST", "/keys/{id}/rotate", {"overlap_seconds": "5"}, "overlap_seconds"),
+        ("POST", "/keys/{id}/revoke", {"reason": "because"}, "reason"),
+        ("POST", "/keys/{id}/disable", {"why": 1}, "why"),
+        ("PATCH", "/keys/{id}", {"owner": None}, "owner"),
+        ("PATCH", "/keyspaces/orders", {"stale_after_seconds": 0}, "stale_after_seconds"),
+        ("GET", "/keys?expiring_before=5", None, "expiring_before"),
+        ("GET", "/keys?limit=0", None, "limit"),
+        ("GET", "/keys?cursor=nonsense", None, "cursor"),
+        ("GET", "/keys?state=asleep", None, "state"),
+    ],
+)
+async def test_bad_input_is_a_400_that_names_the_field(
+    edge: Edge, method: str, path: str, body: Any, field: str
+) -> None:
+    key = await edge.made()
+    answer = await edge.send(method, path.replace("{id}", key["id"]), body)
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+    assert answer.json()["field"] == field
+
+
+async def test_every_route_needs_a_token(edge: Edge) -> None:
+    del edge.client.headers["Authorization"]
+    for route in key_routes.ROUTES:
+        for path in route.paths:
+            concrete = path.replace("{key_id:str}", "k").replace("{name:str}", "n")
+            concrete = concrete.replace("{principal_id:str}", "p").replace("{token_id:str}", "t")
+            for method in route.http_methods:
+                answer = await edge.client.request(method, concrete, json={})
+                assert answer.status_code == 401, (method, concrete)
+                assert "www-authenticate" in answer.headers
+
+
+async def test_a_stale_entity_tag_is_a_412(edge: Edge) -> None:
+    key = await edge.made()
+    path = f"/keys/{key['id']}"
+    assert (await edge.send("PATCH", path, {"owner": "a"}, If_Match='"1"')).headers["etag"] == '"2"'
+    for method, rest, body in (("PATCH", "", {"owner": "b"}), ("POST", "/rotate", {}), ("POST", "/revoke", {})):
+        assert (await edge.send(method, path + rest, body, If_Match='"1"')).status_code == 412
+    assert (await edge.send("GET", path)).json()["owner"] == "a"
+
+
+async def test_the_same_idempotency_key_is_one_key_and_another_body_a_422(edge: Edge) -> None:
+    await edge.made()
+    answers = [await edge.send("POST", "/keys", KEY, Idempotency_Key="k1") for _ in range(2)]
+    assert answers[0].json()["key"] == answers[1].json()["key"]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    other = await edge.send("POST", "/keys", KEY | {"owner": "x"}, Idempotency_Key="k1")
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_mismatch")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/keys/key_" + "0" * 22, "/keys/x", "/keys/%F0%9F%94%91", "/keyspaces/unheard-of", "/keys/" + "k" * 2000],
+)
+async def test_what_does_not_exist_is_a_404(edge: Edge, path: str) -> None:
+    assert (await edge.send("GET", path)).status_code == 404
+
+
+async def test_imports_and_bulks_go_in_and_come_out_without_what_was_given(edge: Edge) -> None:
+    await edge.made()
+    foreign = "-".join(("sk", "foreign", "0123456789"))
+    given = {
+        "format": "sha256_hex",
+        "value": hashlib.sha256(foreign.encode()).hexdigest(),
+        "owner": "o",
+        "purpose": "p",
+    }
+    answer = await edge.send("POST", "/keys/import", {"keyspace": "orders", "keys": [given]})
+    assert answer.status_code == 201
+    assert given["value"] not in answer.text
+    again = await edge.send("POST", "/keys/import", {"keyspace": "orders", "keys": [given]})
+    assert (again.status_code, again.json()["code"]) == (409, "duplicate")
+    bulk = await edge.send("POST", "/keys/bulk", {"keys": [KEY] * 1000})
+    assert (bulk.status_code, len(bulk.json()["items"])) == (201, 1000)
+    listed = (await edge.send("GET", "/keys?limit=200&owner=billing")).json()
+    assert len(listed["items"]) == 200
+    assert listed["next_cursor"]
+
+
+async def test_a_token_is_issued_listed_and_revoked(edge: Edge) -> None:
+    path = f"/principals/{edge.desk.founded.principal.id}/tokens"
+    issued = await edge.send("POST", path, {"name": "ci", "expires_in_seconds": 60})
+    assert issued.status_code == 201
+    token = issued.json()
+    assert (await edge.send("GET", "/keyspaces", Authorization=f"Bearer {token['token']}")).status_code == 200
+    listed = (await edge.send("GET", path)).json()["items"]
+    assert token["id"] in {one["id"] for one in listed}
+    assert all("token" not in one for one in listed)
+    revoked = await edge.send("POST", f"{path}/{token['id']}/revoke")
+    assert (revoked.status_code, revoked.json()["effective"]) == (200, True)
+    assert (await edge.send("GET", "/keyspaces", Authorization=f"Bearer {token['token']}")).status_code == 401
+
+
+def test_every_operation_has_a_summary() -> None:
+    documented: Callable[[Any], str | None] = lambda route: route.fn.__doc__  # noqa: E731 -- one line is all
+    assert all(documented(route) for route in key_routes.ROUTES)
