@@ -26,11 +26,10 @@ from keyturn.kernel.clock import boottime
 from keyturn.wire.verification import Code, VerifyRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from keyturn.http.lanes import Receive, Scope, Send
     from keyturn.keys.verification import VerifyService
-    from keyturn.wire.verification import VerifyResponse
 
 BODY_BYTES_MAX: Final = 64 * 1024
 LOOK_SECONDS: Final = 1.0
@@ -62,113 +61,136 @@ class VerifyLane:
         self._trusted_proxies = trusted_proxies
         self._draining = asyncio.Event() if draining is None else draining
         self._observe = observe
-        self._reads = _Reads()
+        self._reading = _Reading()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        # One coroutine on the way of a warm verification: each further one costs as much as a step of the decision.
         started = boottime()
+        reading = self._reading
         try:
-            answer = await self._answer(scope, receive)
+            content_type, expected, authorization = _read_headers(scope["headers"])
+            if content_type != _JSON:
+                require_json(content_type.decode("latin-1"))
+            if authorization is None:
+                bearer_token(())
+            reading.begin(task := _this_task(), started)
+            try:
+                message = await receive()
+                raw: bytes = message.get("body", b"")
+                if len(raw) != expected or expected > BODY_BYTES_MAX:
+                    raw = await _read_rest(receive, message, expected)
+            except asyncio.CancelledError:
+                reading.refuse_late(task)
+                raise
+            finally:
+                reading.end(task)
+            asked = decode(_decoder, raw)
+            ip = client_ip(scope, self._trusted_proxies)
+            answer = None
+            if authorization is not None and authorization.startswith(b"Bearer "):
+                answer = self._service.verify_now(authorization[7:], ip, asked)
+            if answer is None:
+                credentials = Credentials(bearer_token(scope["headers"]), ip, scope_request_id(scope))
+                answer = await self._service.verify(credentials, asked)
         except Exception as error:  # noqa: BLE001 -- the outermost frame of this lane: logged, and answered as a problem
             await self._refuse(error, scope, send)
             return
-        code = answer.code
-        await self._respond(send, 503 if code == _UNAVAILABLE else 200, self._service.encode(answer), _FIXED)
-        if self._observe is not None:
-            self._observe(code, boottime() - started)
-
-    async def _answer(self, scope: Scope, receive: Receive) -> VerifyResponse:
-        content_type = length = authorization = None
-        for name, value in scope["headers"]:
-            if name == b"content-type":
-                content_type = value
-            elif name == b"content-length":
-                length = value
-            elif name == b"authorization":
-                # One that is repeated is left to `bearer_token`, which refuses it.
-                authorization = value if authorization is None else b""
-        if content_type != _JSON:
-            require_json("" if content_type is None else content_type.decode("latin-1"))
-        if authorization is None:
-            bearer_token(())
-        expected = -1
-        if length is not None:
-            require_length_within(length.decode("latin-1"), BODY_BYTES_MAX)
-            expected = int(length) if length.isdigit() else -1
-        asked = decode(_decoder, await self._reads.read(receive, expected))
-        ip = client_ip(scope, self._trusted_proxies)
-        answer = None
-        if authorization is not None and authorization.startswith(b"Bearer "):
-            answer = self._service.verify_now(authorization[7:], ip, asked)
-        if answer is None:
-            credentials = Credentials(bearer_token(scope["headers"]), ip, scope_request_id(scope))
-            answer = await self._service.verify(credentials, asked)
-        return answer
-
-    async def _respond(self, send: Send, status: int, body: bytes, fixed: tuple[tuple[bytes, bytes], ...]) -> None:
-        headers = [*fixed, (b"content-length", b"%d" % len(body))]
+        code, body = answer.code, self._service.encode(answer)
+        headers = [*_FIXED, (b"content-length", b"%d" % len(body))]
         if self._draining.is_set():
             headers.append((b"connection", b"close"))
+        status = 503 if code == _UNAVAILABLE else 200
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+        if self._observe is not None:
+            self._observe(code, boottime() - started)
 
     async def _refuse(self, error: Exception, scope: Scope, send: Send) -> None:
         instance = scope_request_id(scope)
         problems.log_failure(error, instance, method=scope["method"], path=scope["path"])
         problem = problems.problem_of(error, instance)
         given = problems.headers_of(error) if isinstance(error, KeyturnError) else {}
-        headers = (
+        body = problems.encode_problem(problem)
+        headers = [
             (b"content-type", problems.MEDIA_TYPE.encode()),
             *_FIXED[1:],
             (b"x-request-id", instance.encode()),
+            (b"content-length", b"%d" % len(body)),
             *((name.lower().encode(), value.encode()) for name, value in given.items()),
-        )
-        if isinstance(error, TooLargeError):
-            headers = (*headers, (b"connection", b"close"))
-        await self._respond(send, problem.status, problems.encode_problem(problem), headers)
+        ]
+        if self._draining.is_set() or isinstance(error, TooLargeError):
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
 
-class _Reads:
-    """Reads bodies within bounds of size and time.
+def _read_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int, bytes | None]:
+    """Return Content-Type, Content-Length (-1 when it is not said) and Authorization.
 
-    One look a second at all reads in progress takes the place of a timer for each, which would cost more than the
-    verification.
+    A repeated Authorization comes back empty: `bearer_token` refuses it.
+    """
+    content_type, expected, authorization = b"", -1, None
+    for name, value in headers:
+        if name == b"content-type":
+            content_type = value
+        elif name == b"content-length":
+            require_length_within(value.decode("latin-1"), BODY_BYTES_MAX)
+            expected = int(value) if value.isdigit() else -1
+        elif name == b"authorization":
+            authorization = value if authorization is None else b""
+    return content_type, expected, authorization
+
+
+async def _read_rest(receive: Receive, message: Any, expected: int) -> bytes:  # noqa: ANN401 -- an ASGI message
+    """Read on until the body has its `expected` length, or the last message says that there is no more."""
+    raw: bytes = message.get("body", b"")
+    while message.get("more_body", False) and len(raw) != expected and len(raw) <= BODY_BYTES_MAX:
+        message = await receive()
+        raw += message.get("body", b"")
+    if len(raw) > BODY_BYTES_MAX:
+        raise too_large(BODY_BYTES_MAX)
+    return raw
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    if task is None:
+        raise BrokenInvariantError("a body is read outside of a task")
+    return task
+
+
+class _Reading:
+    """The bodies that are being read, and since when.
+
+    One look a second at all of them takes the place of a timer for each, which would cost more than a verification.
     """
 
     __slots__ = ("_begun", "_late", "_looking")
 
     def __init__(self) -> None:
-        self._begun: dict[asyncio.Task[object], float] = {}
-        self._late: set[asyncio.Task[object]] = set()
+        self._begun: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
         self._looking = False
 
-    async def read(self, receive: Receive, expected: int) -> bytes:
-        """Read until the body has its `expected` length: the message that only says so is not waited for."""
-        task = asyncio.current_task()
-        if task is None:
-            raise BrokenInvariantError("a body is read outside of a task")
-        self._begun[task] = boottime()
+    def begin(self, task: asyncio.Task[Any], at: float) -> None:
+        """Take note of a read; it is cancelled when it takes too long."""
+        self._begun[task] = at
         if not self._looking:
             self._look_later()
-        try:
-            message = await receive()
-            raw: bytes = message.get("body", b"")
-            while message.get("more_body", False) and len(raw) != expected and len(raw) <= BODY_BYTES_MAX:
-                message = await receive()
-                raw += message.get("body", b"")
-        except asyncio.CancelledError:
-            if task not in self._late:
-                raise
+
+    def refuse_late(self, task: asyncio.Task[Any]) -> None:
+        """Raise InputError if it was this watch that cancelled the read."""
+        if task in self._late:
             task.uncancel()
             raise InputError(
                 f"the body did not arrive within {BODY_READ_SECONDS:g} s", code="body_timeout", hint="send it again"
             ) from None
-        finally:
-            del self._begun[task]
-            self._late.discard(task)
-        if len(raw) > BODY_BYTES_MAX:
-            raise too_large(BODY_BYTES_MAX)
-        return raw
+
+    def end(self, task: asyncio.Task[Any]) -> None:
+        """Forget a read."""
+        del self._begun[task]
+        self._late.discard(task)
 
     def _look_later(self) -> None:
         self._looking = True
