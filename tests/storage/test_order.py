@@ -16,10 +16,10 @@ from keyturn.storage.change_log import Change, append
 from keyturn.storage.database import Database
 from keyturn.storage.engine import make_database
 from keyturn.storage.follower import Follower
-from keyturn.storage.migrate import migrate
 from keyturn.storage.postgresql import postgresql_engine
 from keyturn.storage.transaction import ChangeKind, Entry
 from keyturn.testing.postgres import PostgresServer
+from tests.storage.conftest import prepare
 from tests.storage.ledger import changes, entry
 
 WRITER = Path(__file__).with_name("writer.py")
@@ -180,10 +180,7 @@ class Stage:
 
 @pytest.fixture
 async def stage_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
-    def prepare(url: str) -> None:
-        migrate(url)
-
-    name = await asyncio.to_thread(postgres_server.template, "storage_order", prepare)
+    name = await asyncio.to_thread(postgres_server.template, "storage", prepare)
     url = postgres_server.create_database(name)
     yield url
     postgres_server.drop_database(url)

@@ -15,7 +15,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from keyturn.errors import StorageError
+from sqlalchemy.exc import IntegrityError
+
+from keyturn.errors import BrokenInvariantError, StorageError
 from keyturn.storage.change_log import append
 from keyturn.storage.faults import translate
 from keyturn.storage.transaction import Committed, Transaction, run_units
@@ -73,7 +75,8 @@ class Database(ABC):
         """
         job = self._submit(Job(work))
         try:
-            return _typed(await asyncio.wait_for(asyncio.wrap_future(job.done), self.write_wait_seconds))
+            async with asyncio.timeout(self.write_wait_seconds):
+                return _typed(await asyncio.wrap_future(job.done))
         except TimeoutError:
             raise _gave_up(job, self.write_wait_seconds) from None
 
@@ -131,7 +134,10 @@ class Batch:
 def run_batch(connection: Connection, jobs: Sequence[Job], now: float) -> Batch:
     """Run the jobs' units and the last step inside the open transaction."""
     outcomes, entries = run_units(connection, [job.work for job in jobs], now)
-    head = append(connection, entries, now) if entries else None
+    try:
+        head = append(connection, entries, now) if entries else None
+    except IntegrityError as error:
+        raise BrokenInvariantError("a number of the change log is taken already") from error
     answers: list[Callable[[], None]] = []
     for job, outcome in zip(jobs, outcomes, strict=True):
         if outcome.error is not None:

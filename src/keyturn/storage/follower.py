@@ -113,7 +113,8 @@ class Follower:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._wake.wait()
             self._wake.clear()
 
     async def tick(self) -> None:
@@ -151,12 +152,9 @@ class Follower:
         wanted = self._begun + 1
         self._wake.set()
 
-        async def wait() -> None:
-            async with self._ticked:
-                await self._ticked.wait_for(lambda: self._done >= wanted)
-
         try:
-            await asyncio.wait_for(wait(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds), self._ticked:
+                await self._ticked.wait_for(lambda: self._done >= wanted)
         except TimeoutError:
             return False
         return True

@@ -107,6 +107,7 @@ def postgresql_engine(url: str, *, pool_size: int) -> AsyncEngine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_SECONDS,
+        hide_parameters=True,
     )
 
 
@@ -156,7 +157,8 @@ class PostgresqlDatabase(Database):
         if task is not None:
             await self._jobs.put(None)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(task, WRITE_WAIT_SECONDS)
+                async with asyncio.timeout(WRITE_WAIT_SECONDS):
+                    await task
         await self._writer.dispose()
         await self._reader.dispose()
 
@@ -243,8 +245,8 @@ class PostgresqlDatabase(Database):
         except Exception as error:  # noqa: BLE001 -- every caller of the batch gets it
             fail(jobs, error, committing=batch is not None)
             return
-        batch.answer()
         self._announce(batch.seq)
+        batch.answer()
 
     @contextlib.asynccontextmanager
     async def _begin(self) -> AsyncIterator[AsyncConnection]:

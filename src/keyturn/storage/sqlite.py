@@ -61,6 +61,7 @@ def sqlite_engine(path: Path, *, writer: bool, busy_seconds: float = BUSY_SECOND
         poolclass=QueuePool,
         pool_size=1 if writer else READERS,
         max_overflow=0,
+        hide_parameters=True,
     )
 
     @event.listens_for(engine, "connect")
@@ -207,8 +208,8 @@ class SqliteDatabase(Database):
         except Exception as error:  # noqa: BLE001 -- every caller of the batch gets it
             fail(jobs, error)
             return
-        batch.answer()
         self._announce(batch.seq)
+        batch.answer()
 
     def _refuse_the_rest(self) -> None:
         with contextlib.suppress(queue.Empty):
