@@ -14,7 +14,7 @@ from keyturn.errors import BrokenInvariantError, InputError
 from keyturn.http import edge, problems
 from keyturn.http.body import BODY_BYTES_MAX, printable
 from keyturn.http.lanes import VERIFY_PATH
-from keyturn.http.parameters import query_names
+from keyturn.http.parameters import query_names, untextual_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,18 +58,20 @@ async def verify() -> None:
 
 
 async def require_known_query(request: Request[Any, Any, Any]) -> None:
-    """Refuse a query parameter that the route does not know, or that is given twice."""
+    """Refuse a query parameter that the route does not know, that is given twice, or that is `null`."""
     if not request.scope["query_string"]:
         return
     known = query_names(request.route_handler)
     given: set[str] = set()
-    for name, _ in request.query_params.multi_items():
+    for name, value in request.query_params.multi_items():
         shown = printable(name)
         if name not in known:
             hint = f"known here: {', '.join(sorted(known))}" if known else "this operation takes none"
             raise InputError(f"{shown}: not a query parameter of this operation", field=shown, hint=hint)
         if name in given:
             raise InputError(f"{shown}: given more than once", field=shown)
+        if value.lower() == "null" and name in untextual_names(request.route_handler):
+            raise InputError(f"{shown}: null is not a value; leave the parameter out", field=shown)
         given.add(name)
 
 

@@ -34,7 +34,8 @@ Dependencies by name, as `Given[...]` (litestar's NamedDependency without its co
 
 Return a wire struct, or `tagged(struct, struct.revision)` (annotated `Tagged[Struct]`) to send its revision as `ETag`.
 Errors are raised, as `keyturn.errors`; `problems` answers them.  A larger body: `request_max_body_size=BULK_BYTES_MAX`.
-Optional bodies do not exist: send `{}`.  Query parameters are `Annotated[int | None, QueryParameter(ge=0)] = None`.
+A body may be left out where `data` has a default.
+Query parameters are `Annotated[int | None, QueryParameter(ge=0)] = None`.
 A parameter that a route does not declare is refused.
 """
 

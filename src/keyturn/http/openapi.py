@@ -96,7 +96,7 @@ def _operation(handler: HTTPRouteHandler, method: str, types: list[Any]) -> Json
     if (data := handler.parsed_data_field) is not None:
         types.append(data.annotation)
         operation["requestBody"] = {
-            "required": True,
+            "required": not data.has_default,
             "content": {"application/json": {"schema": _schema(data.annotation)}},
         }
     return operation

@@ -43,3 +43,16 @@ def wire_names(handler: HTTPRouteHandler) -> dict[str, str]:
         for parameter in declared_parameters(handler)
         if isinstance(parameter.kwarg_definition, ParameterKwarg)
     }
+
+
+@cache
+def untextual_names(handler: HTTPRouteHandler) -> frozenset[str]:
+    """Return the optional query parameters that hold no free text: the word `null` would be taken for nothing there."""
+    return frozenset(
+        parameter.kwarg_definition.name or parameter.name
+        for parameter in declared_parameters(handler)
+        if isinstance(parameter.kwarg_definition, ParameterKwarg)
+        and parameter.kwarg_definition.param_type is ParamType.QUERY
+        and parameter.is_optional
+        and not parameter.has_inner_subclass_of(str)
+    )
