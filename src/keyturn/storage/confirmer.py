@@ -27,7 +27,7 @@ _NOWHERE = ("", -1)
 class Confirmed(Protocol):
     """Told of each confirm: boottime before it was sent and after it was answered, and what it proved."""
 
-    def __call__(self, sent: float, received: float, confirmation: Confirmation) -> None:
+    def __call__(self, sent: float, received: float, confirmation: Confirmation, /) -> None:
         """Extend freshness and learn the time; runs in the confirming thread."""
         ...
 
@@ -72,6 +72,11 @@ class Confirmer:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(STOP_SECONDS)
+
+    @property
+    def proven(self) -> int:
+        """The number up to which the registry is known to show this node; -1 before the first confirm."""
+        return self._proven[1]
 
     def reloaded(self, log_id: str, seq: int) -> None:
         """See Position."""
