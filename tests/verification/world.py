@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +19,7 @@ from keyturn.access.store import insert_grant, revoke_grant
 from keyturn.audit.leaf import Actor, Leaf
 from keyturn.config import Settings
 from keyturn.errors import StorageError
-from keyturn.kernel.clock import Clock
+from keyturn.kernel.clock import wall
 from keyturn.kernel.ids import new_id
 from keyturn.kernel.secret import Secret
 from keyturn.kernel.tokenformat import digest, mint, sha256
@@ -40,6 +42,7 @@ from keyturn.storage.keyring import Keyring
 from keyturn.storage.migrate import migrate_async
 from keyturn.storage.schema import issued_key, key_version, keyspace
 from keyturn.storage.transaction import ChangeKind, Entry, Transaction
+from keyturn.testing.clock import ManualClock
 from keyturn.verify.model import Request, VersionPolicy
 from keyturn.wire.policy import Restrictions
 from keyturn.wire.verification import VerifyRequest, VerifyResponse
@@ -91,7 +94,7 @@ class World:
 
     def __init__(self, url: str, folder: Path) -> None:
         self._url = url
-        self.clock = Clock()
+        self.clock = ManualClock(wall())
         self.keyring = Keyring(FileKek.from_settings(Settings(data=folder), create=True))
         self.tokens = SystemTokens(self.keyring)
         self.sink = Sink()
@@ -117,6 +120,7 @@ class World:
         self.callers = ProvenCallers(clock)
         self.replication = Replication(source, self.callers, clock, learns_time=self.database.dialect != "sqlite")
         self.follower = Follower(self.database, [self.replication], [self.replication])
+        self.replication.resync = self.follower.resync
         proofs = CallerProofs(
             self.door, source, self.replication.replica, self.callers, self.follower, self.sink, clock
         )
@@ -141,6 +145,16 @@ class World:
 
         return (await self.database.write(unit)).value
 
+    @contextlib.asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Follow the log in the background, as a server does."""
+        task = asyncio.create_task(self.follower.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
     async def follow(self) -> None:
         """Apply every change and confirm."""
         await self.follower.tick()
@@ -159,9 +173,9 @@ class World:
         finally:
             self.database.close_confirm()
 
-    def go_stale(self) -> None:
-        """Lose freshness, as a node does that has not confirmed for too long."""
-        self.replication.freshness.start_resync()
+    def go_stale(self, seconds: float = 61.0) -> None:
+        """Let time pass without a confirm."""
+        self.clock.advance(seconds)
 
     def take_database_away(self) -> None:
         """Make every read and write of this node fail."""
@@ -299,8 +313,9 @@ class World:
 
         await self.write(work)
 
-    async def revoke_token(self, token_id: str) -> None:
-        """Revoke a management token."""
+    async def revoke_admin_token(self) -> None:
+        """Revoke the administrator's token."""
+        token_id = self.admin.token.token_id
 
         def work(transaction: Transaction) -> None:
             transaction.connection.execute(

@@ -55,13 +55,17 @@ class VerifyLane:
         trusted_proxies: tuple[Any, ...] = (),
         draining: asyncio.Event | None = None,
         observe: Callable[[str, float], None] | None = None,
+        body_seconds: float = BODY_READ_SECONDS,
     ) -> None:
-        """Answer with `service`; `observe(code, seconds)` is told of every verdict."""
+        """Answer with `service`; `observe(code, seconds)` is told of every verdict.
+
+        A body that has not arrived after `body_seconds` is refused at the next look, a second later at most.
+        """
         self._service = service
         self._trusted_proxies = trusted_proxies
         self._draining = asyncio.Event() if draining is None else draining
         self._observe = observe
-        self._reading = _Reading()
+        self._reading = _Reading(body_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -166,9 +170,10 @@ class _Reading:
     One look a second at all of them takes the place of a timer for each, which would cost more than a verification.
     """
 
-    __slots__ = ("_begun", "_late", "_looking")
+    __slots__ = ("_begun", "_late", "_looking", "_seconds")
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self._begun: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
         self._looking = False
@@ -184,7 +189,7 @@ class _Reading:
         if task in self._late:
             task.uncancel()
             raise InputError(
-                f"the body did not arrive within {BODY_READ_SECONDS:g} s", code="body_timeout", hint="send it again"
+                f"the body did not arrive within {self._seconds:g} s", code="body_timeout", hint="send it again"
             ) from None
 
     def end(self, task: asyncio.Task[Any]) -> None:
@@ -198,7 +203,7 @@ class _Reading:
 
     def _look(self) -> None:
         self._looking = False
-        overdue = boottime() - BODY_READ_SECONDS
+        overdue = boottime() - self._seconds
         for task, begun in self._begun.items():
             if begun < overdue and task not in self._late:
                 self._late.add(task)

@@ -22,6 +22,7 @@ from keyturn.access.caller import Resource
 from keyturn.errors import StaleError, UnauthenticatedError
 from keyturn.kernel.secret import constant_time_equal, random_base62, random_bytes
 from keyturn.kernel.tokenformat import digest, sha256, version_id_of
+from keyturn.keys.read_slots import ReadSlots
 from keyturn.keys.token_bucket import TokenBucket
 from keyturn.wire.actions import Action
 
@@ -171,6 +172,8 @@ class CallerProofs:
         self._follower = follower
         self._unauthenticated = unauthenticated
         self._clock = clock
+        self.slots = ReadSlots()
+        """What verification may ask of the database at once; shared with look-ups."""
         self._bucket = TokenBucket(PROOFS_PER_SECOND, PROOFS_BURST, clock.boottime)
 
     async def prove(self, credentials: Credentials) -> ProvenCaller:
@@ -182,7 +185,8 @@ class CallerProofs:
         self.require_plausible(credentials)
         await self._require_turn(credentials)
         generation = self._callers.generation
-        entry = await self._door.read(credentials, lambda operation: self.read(operation, credentials))
+        async with self.slots.slot():
+            entry = await self._door.read(credentials, lambda operation: self.read(operation, credentials))
         self._callers.keep(credentials.token.reveal_bytes(), credentials.ip, entry, generation)
         return entry
 
@@ -222,7 +226,7 @@ class CallerProofs:
 
     async def _require_turn(self, credentials: Credentials) -> None:
         version_id = version_id_of(credentials.token.reveal()) or ""
-        if self._replica.version(version_id) is not None or self._bucket.take():
+        if self._replica.version(version_id) is not None or (not self.slots.crowded and self._bucket.take()):
             return
         if not await self._follower.caught_up(CAUGHT_UP_SECONDS):
             raise StaleError("too many unknown tokens are being tried", hint="try again in a second")

@@ -1,8 +1,10 @@
 """Look-ups in the database behind the replica: what it does not know yet, and what it may not answer while stale.
 
-    unknown id     one look-up for all who ask for it, under a token bucket; bucket empty -> wait until this node has
-                   seen every commit, then what is still unknown does not exist
-    stale node     read through: caller and key from one snapshot, a bounded number at once, each waiting a bounded time
+    unknown id     one look-up for all who ask for it, under a token bucket; no room -> wait until this node has seen
+                   every commit, then what is still unknown does not exist
+    stale node     read through: caller and key from one snapshot
+
+Both take a slot: a bounded number reads at once, and waits a bounded time.
 
 Nothing negative is remembered.  A view is a small replica of its own; it answers one question and is dropped.
 """
@@ -10,7 +12,6 @@ Nothing negative is remembered.  A view is a small replica of its own; it answer
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from keyturn.errors import StaleError
@@ -19,7 +20,7 @@ from keyturn.keys.token_bucket import TokenBucket
 from keyturn.verify.replica import Replica
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy import Connection
 
@@ -31,12 +32,9 @@ if TYPE_CHECKING:
     from keyturn.storage.database import Database
     from keyturn.verify.model import Request
 
-LOOKUPS_PER_SECOND: Final = 100.0
-LOOKUPS_BURST: Final = 200.0
+LOOKUPS_PER_SECOND: Final = 50.0
+LOOKUPS_BURST: Final = 100.0
 CAUGHT_UP_SECONDS: Final = 2.0
-READ_THROUGH_AT_ONCE: Final = 8
-READ_THROUGH_WAITING_MAX: Final = 256
-READ_THROUGH_WAIT_SECONDS: Final = 2.0
 
 
 class Lookup:
@@ -53,8 +51,7 @@ class Lookup:
         self._follower = follower
         self._bucket = TokenBucket(LOOKUPS_PER_SECOND, LOOKUPS_BURST, clock.boottime)
         self._flights: dict[tuple[str, str], asyncio.Task[Replica]] = {}
-        self._slots = asyncio.Semaphore(READ_THROUGH_AT_ONCE)
-        self._waiting = 0
+        self._slots = proofs.slots
         self.lookups = 0
         self.throttled = 0
         self.read_throughs = 0
@@ -62,14 +59,14 @@ class Lookup:
     async def unknown(self, workspace: str, request: Request) -> Replica | None:
         """Look up a key that the replica does not know.
 
-        None means that the bucket is empty and this node has meanwhile seen every commit: look into the replica
-        again.  Raises StorageError, or StaleError when the node did not catch up.
+        None means that there is no room for a look-up and this node has meanwhile seen every commit: look into the
+        replica again.  Raises StorageError, or StaleError when the node did not catch up.
         """
         # Kept apart by workspace: foreign keys are searched among those of one.
         question = (workspace, request.presented)
         flight = self._flights.get(question)
         if flight is None:
-            if not self._bucket.take():
+            if self._slots.crowded or not self._bucket.take():
                 await self._wait_for_news()
                 return None
             self.lookups += 1
@@ -88,7 +85,7 @@ class Lookup:
             caller = self._proofs.read(operation, credentials)
             return caller, self._view(operation.connection, caller.workspace, request)
 
-        async with self._slot():
+        async with self._slots.slot():
             self.read_throughs += 1
             return await self._door.read(credentials, work)
 
@@ -103,24 +100,8 @@ class Lookup:
             raise StaleError("too many unknown keys are being tried", hint="try again in a second")
 
     async def _look_up(self, workspace: str, request: Request) -> Replica:
-        return await self._database.read(lambda connection: self._view(connection, workspace, request))
-
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        if self._waiting >= READ_THROUGH_WAITING_MAX:
-            raise StaleError("too many verifications wait for the database", hint="try again in a second")
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(READ_THROUGH_WAIT_SECONDS):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise StaleError("the database did not answer in time", hint="try again in a second") from None
-        finally:
-            self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._slots.release()
+        async with self._slots.slot():
+            return await self._database.read(lambda connection: self._view(connection, workspace, request))
 
     def _view(self, connection: Connection, workspace: str, request: Request) -> Replica:
         view = Replica()

@@ -80,6 +80,8 @@ class Replication:
         self.foreign_workspaces: frozenset[str] = frozenset()
         """Workspaces with a keyspace that accepts imported keys."""
         self.time_jumps = 0
+        self.resync: Callable[[], None] = self.freshness.start_resync
+        """Reloads everything: the follower's `resync`, once there is one."""
         self.source = source
         self.callers = callers
         self._clock = clock
@@ -163,9 +165,12 @@ class Replication:
     def _extend(self, sent: float, confirmation: Confirmation) -> None:
         freshness = self.freshness
         if not freshness.resync_needed and confirmation.log_id != freshness.log_id:
-            # It proves nothing about the log that is followed.  That log's end is for the follower to find, within a
-            # tick; a resync begun from here, for an answer that came late, would be one it knows nothing of.
+            # Another log, or the late answer of an earlier one: either way it is found out by reloading, and what
+            # is loaded is not served meanwhile.
+            self.resync()
             return
-        # Each keyspace's `stale_after` is the bound; this server adds none of its own.  The follower compares the
-        # head with what is applied, so the confirm need not.
-        freshness.confirmed(Sent(sent, "", -1), confirmation.log_id, confirmation.head, inf)
+        written = Sent(sent, confirmation.wrote_log_id, confirmation.wrote_applied)
+        # Each keyspace's `stale_after` is the bound; this server adds none of its own.
+        freshness.confirmed(written, confirmation.log_id, confirmation.head, inf)
+        if freshness.resync_needed:
+            self.resync()
