@@ -1,5 +1,6 @@
 """The tampering corpus: what is done to an honest log is named, exactly."""
 
+import asyncio
 import json
 from collections.abc import Callable
 
@@ -120,12 +121,31 @@ async def test_whole_export_is_held_to_every_kept_checkpoint(honest: Log) -> Non
 async def test_erased_content_verifies_by_hash_and_is_counted(honest: Log) -> None:
     ids = (await id_at(honest, 1), await id_at(honest, 100))
     await honest.service().erase(None, EraseLeaves(ids=ids, reason="asked for by the person"))
-    before_signed = await verify(honest)
     await honest.builder.build_once()
-    signed = await verify(honest)
 
-    assert (before_signed.findings, before_signed.erased) == ((), 2)
-    assert (signed.findings, signed.erased) == ((), 2)
+    report = await verify(honest)
+
+    assert (report.findings, report.erased) == ((), 2)
+
+
+async def test_erasure_during_an_export_is_no_finding(log: Log) -> None:
+    """The export goes on to the signed record, so that an honest erasure is never taken for tampering."""
+    await log.grow(700, 900)
+    chunks = await log.service().export(None)
+    text = await anext(chunks)
+    late = await id_at(log, 1500)
+    await log.service().erase(None, EraseLeaves(ids=(late,), reason="asked for by the person"))
+    stop = asyncio.Event()
+    building = asyncio.create_task(log.builder.run(stop))
+    async for chunk in chunks:
+        text += chunk
+    stop.set()
+    await building
+
+    report = verify_export(text.splitlines(), await log.verifier_key())
+
+    assert (report.findings, report.erased) == ((), 1)
+    assert report.size > 1600
 
 
 # --- in the database ---------------------------------------------------------------------------------------------
@@ -367,6 +387,16 @@ def forge_leaf(lines: list[str]) -> None:
     lines.insert(line_of(lines, 10), json.dumps({"id": "evt_forged", "seq": 1, "body": "{}"}))
 
 
+def append_unsigned(lines: list[str]) -> None:
+    line = json.loads(lines[line_of(lines, 10)])
+    lines.insert(-1, json.dumps({**line, "index": SIZE}))
+
+
+def hide_in_checkpoint(lines: list[str]) -> None:
+    at = checkpoint_at(lines, 4)
+    lines[at] = json.dumps({**json.loads(lines[at]), "id": "evt_forged", "body": "{}"})
+
+
 FILES: list[tuple[Callable[[list[str]], None], list[Named]]] = [
     (alter_text, [(K.ALTERED, 10, 10)]),
     (break_line, [(K.UNREADABLE, 10, 10)]),
@@ -379,6 +409,8 @@ FILES: list[tuple[Callable[[list[str]], None], list[Named]]] = [
     (alter_checkpoint, [(K.SIGNATURE, None, None)]),
     (move_checkpoint, [(K.CHECKPOINT_MISSING, 0, 6), (K.CHECKPOINT_MISPLACED, 3, 3)]),
     (truncate, [(K.TRUNCATED, 7, SIZE - 1)]),
+    (append_unsigned, [(K.INSERTED, SIZE, SIZE)]),
+    (hide_in_checkpoint, [(K.CHECKPOINT_MISSING, 307, SIZE - 1), (K.UNREADABLE, None, None)]),
     (forge_leaf, [(K.INSERTED, None, None)]),
 ]
 

@@ -136,15 +136,19 @@ class Evidence:
             return
         self._recorded.update((one.index, one.hash) for one in leaf.detail.leaves)
 
-    def cut(self, places: Sequence[int]) -> None:
-        """Lines are missing; runs are named together."""
-        for first, last in runs(places):
+    def cut(self, gaps: Iterable[tuple[int, int]]) -> None:
+        """Leaves are missing; both ends of a gap are included."""
+        for first, last in gaps:
             which = f"leaf {first} is" if first == last else f"leaves {first} to {last} are"
             self.add(FindingKind.CUT, f"{which} missing", first=first, last=last)
 
     def doubled(self, seen: Seen) -> None:
         """A line claims a place that another has."""
         self.about(FindingKind.INSERTED, f"line {seen.line} claims the place of leaf {seen.place} once more", seen)
+
+    def unsigned(self, seen: Seen) -> None:
+        """A leaf stands after the last checkpoint."""
+        self.about(FindingKind.INSERTED, f"leaf {seen.id} stands after the last signed one", seen)
 
     def unreadable(self, at: int, place: int | None) -> None:
         """A line cannot be read; `place` is the leaf it should be, if that is known."""
@@ -216,7 +220,7 @@ class Evidence:
                 self._inserted(seen)
         gone = [seen for seen in self._lost if seen.stated not in found]
         gone += [seen for seen in self._mismatched if id(seen) in moved and seen.stated not in found]
-        self.cut(sorted(seen.place for seen in gone))
+        self.cut(runs(sorted(seen.place for seen in gone)))
 
     def _inserted(self, seen: Seen) -> None:
         self.about(FindingKind.INSERTED, f"leaf {seen.id} was never signed", seen)
@@ -241,6 +245,24 @@ def runs(places: Sequence[int]) -> list[tuple[int, int]]:
             found[-1] = (found[-1][0], place)
         else:
             found.append((place, place))
+    return found
+
+
+def gaps_between(places: Sequence[int], start: int, end: int) -> list[tuple[int, int]]:
+    """Return what is missing of `start` to `end` - 1 in ordered numbers, both ends of a gap included.
+
+    Its cost does not grow with `end`, which may be anything a file claims.
+    """
+    found: list[tuple[int, int]] = []
+    following = start
+    for place in places:
+        if place >= end:
+            break
+        if place > following:
+            found.append((following, place - 1))
+        following = max(following, place + 1)
+    if following < end:
+        found.append((following, end - 1))
     return found
 
 

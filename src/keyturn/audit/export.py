@@ -1,13 +1,14 @@
 """Export a log up to one checkpoint, a page at a time.
 
 Leaves, tiles and checkpoints up to the one it ends with never change, so pages read in transactions of their own
-make one consistent export; only an erasure may happen meanwhile, and its record is added at the end.
+make one consistent export.  Only an erasure may happen meanwhile; then the export goes on to the record of it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from keyturn.audit import export_lines
@@ -22,13 +23,19 @@ from keyturn.wire.actions import Action
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from keyturn.audit.pairing import StoredLeaf
-
 PAGE = 512
 ANCHOR_EVERY = 256
 """After so many leaves a checkpoint carries its frontier."""
 
 NO_LIMIT = 2**62
+
+
+class Extension(Enum):
+    """What became of an attempt to extend an export."""
+
+    NOT_NEEDED = 0
+    NOT_SIGNED_YET = 1
+    DONE = 2
 
 
 @dataclass(slots=True)
@@ -42,6 +49,8 @@ class Export:
     to: int
     last_seq: int
     """The number of the last leaf."""
+    extended: bool = False
+    _met_erased: bool = False
     _tree: Frontier = field(default_factory=Frontier)
     _pairing: Pairing = field(default_factory=lambda: Pairing(0))
     _hashed: int = 0
@@ -75,17 +84,31 @@ class Export:
         lines: list[bytes] = []
         for pair in self._pairing.pairs():
             lines.append(encode(_line_of(pair)))
+            if pair.leaf is not None and pair.leaf.content is None:
+                self._met_erased = True
             if pair.index is not None and pair.stated is not None:
                 self._tree.append(pair.stated)
                 self._since_anchor += 1
                 self._add_checkpoint(connection, pair.index + 1, lines)
         return b"".join(lines)
 
-    def closing(self, connection: Connection) -> bytes:
-        """Return the last lines: erasures that are not in the tree yet, and the end."""
-        pending = leaves_after(connection, self.workspace, self.last_seq, NO_LIMIT, PAGE, action=Action.AUDIT_ERASE)
-        lines = [_pending(leaf) for leaf in pending if leaf.content is not None]
-        return b"".join(encode(line) for line in [*lines, Line(end=True)])
+    def extend(self, connection: Connection) -> Extension:
+        """Go on when the record of an erasure met on the way may come after the end; call when `page` is done."""
+        if not self._met_erased:
+            return Extension.NOT_NEEDED
+        latest = leaves_after(connection, self.workspace, self.last_seq, NO_LIMIT, PAGE, action=Action.AUDIT_ERASE)
+        if not latest:
+            return Extension.NOT_NEEDED
+        signed = read_checkpoint(connection, self.workspace)
+        if signed is None or signed.seq < latest[-1].seq:
+            return Extension.NOT_SIGNED_YET
+        self.to, self.last_seq, self.extended, self._met_erased = signed.size, signed.seq, True, False
+        self._pairing.hashes_end = self._pairing.leaves_end = False
+        return Extension.DONE
+
+    def closing(self) -> bytes:
+        """Return the last line."""
+        return encode(Line(end=True, to=self.to if self.extended else None))
 
     def _fill(self, connection: Connection) -> None:
         pairing = self._pairing
@@ -138,8 +161,3 @@ def _line_of(pair: Pair) -> Line:
         content=pair.leaf.content,
         columns_differ=pair.leaf.columns_differ and pair.leaf.computed == pair.stated,
     )
-
-
-def _pending(leaf: StoredLeaf) -> Line:
-    line = export_lines.leaf(None, None, seq=leaf.seq, leaf_id=leaf.id, content=leaf.content, columns_differ=False)
-    return export_lines.as_pending(line)

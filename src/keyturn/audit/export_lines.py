@@ -7,8 +7,8 @@
     {"checkpoint":"<signed note>","frontier":"<base64>"}                   here verification can begin anew
     {"end":true}                                                           without it the file was cut off
 
-An export from leaf `from` > 0 on carries the `frontier` of the tree before it in its header.  Leaves of the log that
-are not in a signed tree yet are not exported, except records of erasure: `{"pending":true,"id":…,"body":…}`.
+An export from leaf `from` > 0 on carries the `frontier` of the tree before it in its header.  When content was erased
+while it ran, it goes on until the record of that, and says so: `{"end":true,"to":1050}`.
 What does not fit together in the database is exported as it is, for the verifier to name:
 
     {"index":5,"hash":"…","missing":true}        the tree has a leaf here, the log has none
@@ -23,12 +23,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from keyturn.kernel.merkle import Frontier
+from keyturn.kernel.merkle import HASH_BYTES, Frontier
 
 FORMAT: Final = 1
 
@@ -40,10 +40,10 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     workspace: str | None = None
     origin: str | None = None
     verifier_key: str | None = None
+    end: bool = False
     first: int | None = msgspec.field(default=None, name="from")
     to: int | None = None
 
-    pending: bool = False
     index: int | None = None
     seq: int | None = None
     id: str | None = None
@@ -55,11 +55,26 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
     checkpoint: str | None = None
     frontier: str | None = None
-    end: bool = False
+
+    def kind(self) -> Literal["header", "leaf", "checkpoint", "end"]:
+        """Tell what the line is; raises ValueError when it is nothing, or two things at once."""
+        names_header = (self.keyturn_audit_export, self.workspace, self.origin, self.verifier_key, self.first)
+        is_leaf = self.hash is not None or self.body is not UNSET or self.body_base64 is not None
+        if is_leaf or self.index is not None or self.id is not None or self.seq is not None:
+            others = (*names_header, self.checkpoint, self.frontier, self.to)
+            if not is_leaf or self.end or any(other is not None for other in others):
+                raise ValueError("expected one thing on a line")
+            return "leaf"
+        found = [self.keyturn_audit_export is not None, self.checkpoint is not None, self.end]
+        if sum(found) != 1 or (not found[0] and any(name is not None for name in names_header)):
+            raise ValueError("expected one thing on a line")
+        return "header" if found[0] else "checkpoint" if found[1] else "end"
 
     def content(self) -> bytes | None:
         """Return the exact bytes of the leaf, None when they were erased; raises ValueError for bad base64."""
         if self.body_base64 is not None:
+            if self.body is not UNSET:
+                raise ValueError("expected one content")
             return base64.b64decode(self.body_base64, validate=True)
         return self.body.encode() if isinstance(self.body, str) else None
 
@@ -67,9 +82,10 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         """Return the stated hash; raises ValueError when it is not one."""
         if self.hash is None:
             return None
-        if len(self.hash) != 64:
+        stated = bytes.fromhex(self.hash)
+        if len(stated) != HASH_BYTES or len(self.hash) != 2 * HASH_BYTES:
             raise ValueError("expected a hash of 64 hexadecimal digits")
-        return bytes.fromhex(self.hash)
+        return stated
 
     def tree(self) -> Frontier | None:
         """Return the frontier the line carries; raises ValueError when it is not one."""
@@ -141,8 +157,3 @@ def missing(index: int, stated: bytes) -> Line:
 def frontier_text(tree: Frontier) -> str:
     """Write a frontier as a line carries it."""
     return base64.b64encode(tree.to_bytes()).decode()
-
-
-def as_pending(line: Line) -> Line:
-    """Mark the record of an erasure as not in a signed tree yet."""
-    return msgspec.structs.replace(line, pending=True)

@@ -6,6 +6,7 @@ An export and an erasure are themselves leaves.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import re
@@ -16,7 +17,7 @@ import msgspec
 
 from keyturn.audit import checkpoint
 from keyturn.audit.builder import signing_key, stored_signing_key
-from keyturn.audit.export import Export
+from keyturn.audit.export import Export, Extension
 from keyturn.audit.proofs import prove_consistency, prove_inclusion
 from keyturn.audit.store import (
     LeafRecord,
@@ -69,6 +70,8 @@ if TYPE_CHECKING:
 
 LOG = "audit/log"
 KIND = "audit leaf"
+EXTEND_ATTEMPTS = 20
+EXTEND_PAUSE_SECONDS = 0.25
 _CURSOR = re.compile(r"evt_[0-9A-Za-z]{22}")
 _SIZE_CURSOR = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -149,10 +152,20 @@ class AuditService:
             op.authorise(Action.AUDIT_EXPORT, self._log)
             return export.page(op.connection)
 
+        def extend(op: Operation) -> Extension:
+            op.authorise(Action.AUDIT_EXPORT, self._log)
+            return export.extend(op.connection)
+
         yield opening
-        while chunk := await self._door.read(credentials, page):
-            yield chunk
-        yield await self._door.read(credentials, lambda op: export.closing(op.connection))
+        for _ in range(EXTEND_ATTEMPTS):
+            while chunk := await self._door.read(credentials, page):
+                yield chunk
+            extended = await self._door.read(credentials, extend)
+            if extended is Extension.NOT_NEEDED:
+                break
+            if extended is Extension.NOT_SIGNED_YET:
+                await asyncio.sleep(EXTEND_PAUSE_SECONDS)
+        yield export.closing()
 
     async def latest(self, credentials: object) -> LatestCheckpoint:
         """Show the newest checkpoint."""

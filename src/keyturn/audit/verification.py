@@ -21,7 +21,7 @@ import msgspec
 
 from keyturn.audit import checkpoint, export_lines
 from keyturn.audit.checkpoint import SignedCheckpoint
-from keyturn.audit.evidence import Evidence, Seen
+from keyturn.audit.evidence import Evidence, Seen, gaps_between
 from keyturn.audit.findings import FindingKind, Report
 from keyturn.errors import InputError
 from keyturn.kernel.merkle import Frontier, leaf_hash
@@ -184,15 +184,19 @@ class _Verification:
         self._at = at
         try:
             line = export_lines.decode(text)
-            if line.checkpoint is not None:
-                self._take_checkpoint(at, line)
-            elif line.pending:
-                self._evidence.note_erasures(line.content())
-            elif line.end:
-                self._ended = True
-            else:
-                self._take_leaf(at, line)
+            kind = line.kind()
+            stated, content, anchor = line.leaf_hash(), line.content(), line.tree()
         except ValueError:
+            self._unreadable.append(at)
+            return
+        if kind == "leaf":
+            self._take_leaf(at, line, stated, content)
+        elif kind == "checkpoint":
+            self._take_checkpoint(at, line.checkpoint or "", anchor)
+        elif kind == "end" and not self._ended:
+            self._ended = True
+            self._to = max(self._to, line.to or 0)
+        else:
             self._unreadable.append(at)
 
     def finish(self) -> Report:
@@ -200,6 +204,9 @@ class _Verification:
         self._judge_end()
         self._check_content(self._segment)
         self._check_lines(self._segment, self._closed, self._to if self._ended else self._closed)
+        for seen in self._segment:
+            if seen.place >= self._to:
+                self._evidence.unsigned(seen)
         if not self._anchored or self._closed < self._to:
             self._evidence.unproven(self._proven, self._to - 1)
         findings, left_out = self._evidence.judged()
@@ -235,11 +242,7 @@ class _Verification:
         message = f"leaves {first} to {last} are covered by no checkpoint"
         self._evidence.add(FindingKind.CHECKPOINT_MISSING, message, first=first, last=last)
 
-    def _take_leaf(self, at: int, line: Line) -> None:
-        stated = line.leaf_hash()
-        content = line.content()
-        if stated is None and content is None:
-            raise ValueError("neither a hash nor content")
+    def _take_leaf(self, at: int, line: Line, stated: bytes | None, content: bytes | None) -> None:
         computed = None if content is None else leaf_hash(content)
         placed = line.index is not None and stated is not None
         place = line.index if line.index is not None and placed else -1
@@ -259,12 +262,12 @@ class _Verification:
             raise InputError(f"more than {SEGMENT_MAX} leaves stand between two checkpoints")
         self._segment.append(seen)
 
-    def _take_checkpoint(self, at: int, line: Line) -> None:
+    def _take_checkpoint(self, at: int, note: str, anchor: Frontier | None) -> None:
         self._checkpoints += 1
         try:
-            signed = checkpoint.read(line.checkpoint or "", self._key)
+            signed = checkpoint.read(note, self._key)
         except NoteError as error:
-            self._refuse(at, line.checkpoint or "", error)
+            self._refuse(at, note, error)
             return
         if self._last is None and signed.size == self._first:
             self._begin(signed)
@@ -283,7 +286,7 @@ class _Verification:
                 last=signed.size - 1,
             )
         self._highest = signed.number
-        self._close(signed, _anchor(line, signed))
+        self._close(signed, anchor)
         self._last = signed
 
     def _begin(self, signed: SignedCheckpoint) -> None:
@@ -330,7 +333,8 @@ class _Verification:
         if self._anchored and whole:
             self._interval(segment, signed)
         self._anchored = False
-        if anchor is not None:
+        if anchor is not None and anchor.size == signed.size and anchor.root() == signed.root:
+            # The signature over its root proves the frontier: verification goes on from here.
             self._evidence.unproven(self._proven, signed.size - 1)
             self._anchored, self._begun, self._tree, self._proven = True, True, anchor, signed.size
             self._latest = signed.note
@@ -420,21 +424,16 @@ class _Verification:
             if seen.place in counted or seen.place < start:
                 evidence.doubled(seen)
             counted.add(seen.place)
-        gaps = [place for place in range(start, size) if place not in counted]
-        # As many unreadable lines as leaves missing: those lines are these leaves.
-        known = len(gaps) == len(self._unreadable)
-        for at, place in zip(self._unreadable, gaps if known else [None] * len(self._unreadable), strict=True):
-            evidence.unreadable(at, place)
-        if not known:
+        gaps = gaps_between(sorted(counted), start, size)
+        count = sum(last - first + 1 for first, last in gaps)
+        if count == len(self._unreadable):
+            # As many unreadable lines as leaves missing: those lines are these leaves.
+            missing = (place for first, last in gaps for place in range(first, last + 1))
+            for at, place in zip(self._unreadable, missing, strict=True):
+                evidence.unreadable(at, place)
+        else:
+            for at in self._unreadable:
+                evidence.unreadable(at, None)
             evidence.cut(gaps)
         self._unreadable = []
         return not gaps
-
-
-def _anchor(line: Line, signed: SignedCheckpoint) -> Frontier | None:
-    """Return the frontier a checkpoint carries, once its root proved it."""
-    try:
-        tree = line.tree()
-    except ValueError:
-        return None
-    return tree if tree is not None and tree.size == signed.size and tree.root() == signed.root else None

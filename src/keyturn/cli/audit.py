@@ -81,7 +81,7 @@ def export(*, output: Path, since: int, as_json: bool) -> None:
             for line in _counted(session.lines("/audit/export", {"since": since})):
                 file.write(f"{line}\n".encode())
                 count += line.startswith('{"index"')
-                ended = line == '{"end":true}'
+                ended = line.startswith('{"end":true')
             file.flush()
             os.fsync(file.fileno())
         if not ended:
