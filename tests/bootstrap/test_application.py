@@ -100,10 +100,11 @@ async def test_a_node_that_the_registry_forgot_registers_and_loads_again(setting
     """A node that is not registered is not waited for, so it may not go on as it was."""
     async with _running(settings) as application:
         key = await _issue(application)
+        loads = application.replication.replica.counts().resyncs
         await application.database.write(lambda transaction: transaction.connection.execute(delete(node)))
-        await _until(lambda: application.replication.freshness.resync_needed)
-        await _until(lambda: not application.replication.freshness.resync_needed)
+        await _until(lambda: application.replication.replica.counts().resyncs > loads)
         await _until(lambda: application.replication.freshness.fresh(application.clock.boottime(), 60))
+        await _until_async(lambda: application.database.read(_nodes))
         assert await application.database.read(_nodes) == [application.node]
         assert await _verdict(application, key) == "VALID"
 

@@ -131,16 +131,21 @@ class Application:
         self.confirmer.start()
         self.usage_collector.start()
         self.rehasher.start()
-        self._run("follower", self.follower.run())
-        self._run("unauthenticated", self.unauthenticated.run(self._stop))
-        self._run("audit-builder", self.audit_builder.run(self._stop))
-        self._run("look-around", self._look_around())
-        self._run("tidy", self._tidy())
+        self._run("follower", self.follower.run)
+        self._run("unauthenticated", lambda: self.unauthenticated.run(self._stop))
+        self._run("audit-builder", lambda: self.audit_builder.run(self._stop))
+        self._run("look-around", self._look_around)
+        self._run("tidy", self._tidy)
         _log.info("node started", node=self.node, database=self.database.dialect)
 
     def drain(self) -> None:
-        """Stop being ready and end every stream and long poll; the first step of a stop."""
-        self.draining.set()
+        """Stop being ready and end every stream and long poll; the first step of a stop.
+
+        What was counted is flushed at once: should a request stall until this process is killed, little is lost.
+        """
+        if not self.draining.is_set():
+            self.draining.set()
+            self._run("flush", lambda: _quietly("usage", self.usage_collector.flush))
 
     async def stop(self) -> None:
         """Flush what is counted, leave the registry and close the database; harmless when `start` failed."""
@@ -170,10 +175,10 @@ class Application:
             self.follower.resync()
             self._registering = asyncio.create_task(self._register_again(), name="register")
 
-    def _run(self, name: str, running: Awaitable[None]) -> None:
+    def _run(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         async def guarded() -> None:
             try:
-                await running
+                await work()
             except Exception as error:
                 _log.critical("a background task ended", task=name, exc_info=error)
                 raise
@@ -240,6 +245,7 @@ def open_application(settings: Settings) -> Application:
         forgotten=lambda: _on(loop, wired[0].forgotten),
     )
     follower = Follower(database, [replication], [replication, confirmer])
+    replication.resync = follower.resync
     proofs = CallerProofs(door, source, replication.replica, callers, follower, unauthenticated, clock)
     lookup = Lookup(database, door, source, proofs, follower, clock)
     slow_proofs = SlowProofs(clock.boottime)

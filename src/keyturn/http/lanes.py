@@ -60,16 +60,14 @@ class Gate:
         self._observe = observe
         self._headers = (*_SECURITY, _STRICT_TRANSPORT) if over_tls else _SECURITY
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one connection event."""
+        # Not a coroutine itself: the hot lane should not pay for one more.
+        if self._verify is not None and scope.get("path") == VERIFY_PATH and scope.get("method") == "POST":
+            return self._verify(scope, receive, send)
         if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await self._router(scope, receive, send)
-            return
-        if scope["path"] == VERIFY_PATH and scope["method"] == "POST" and self._verify is not None:
-            await self._verify(scope, receive, send)
-            return
-        await self._route(scope, receive, send)
+            return self._router(scope, receive, send)
+        return self._route(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = _Answer(self, scope, send)
