@@ -48,6 +48,30 @@ async def test_checkpoints_reach_the_file_in_order(file_log: Log, tmp_path: Path
     assert file_log.builder.health.sinks[0].delivered == 3
 
 
+async def test_what_is_signed_at_the_stop_is_published_too(file_log: Log, tmp_path: Path) -> None:
+    """The newest checkpoint is the one a rollback would undo, so it must not be the one that is missing."""
+    sink = tmp_path / "checkpoints.jsonl"
+    file_log.builder = Builder(file_log.database, file_log.keyring, "nod_test", [FileSink(sink)])
+    stop = asyncio.Event()
+    stop.set()
+    await file_log.append(1)
+    await file_log.builder.run(stop)
+
+    assert notes_in(sink.read_text()) == [(await file_log.latest()).note]
+
+
+async def test_new_leader_publishes_the_newest_checkpoint_again(file_log: Log, tmp_path: Path) -> None:
+    """Who signed it may have been killed before it was delivered."""
+    await file_log.grow(1)
+    await file_log.builder._resign()  # noqa: SLF001 -- killed, and its lease ended
+    sink = tmp_path / "checkpoints.jsonl"
+    stop = asyncio.Event()
+    stop.set()
+    await Builder(file_log.database, file_log.keyring, "nod_other", [FileSink(sink)]).run(stop)
+
+    assert notes_in(sink.read_text()) == [(await file_log.latest()).note]
+
+
 async def test_line_cut_off_by_a_full_disk_spoils_no_other(tmp_path: Path) -> None:
     path = tmp_path / "checkpoints.jsonl"
     path.write_text('{"checkpoint":"cut o')

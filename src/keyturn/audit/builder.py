@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from keyturn.audit import checkpoint
 from keyturn.audit.sinks import Publisher, SinkHealth
-from keyturn.audit.tree import Growth, StoredCheckpoint, plan, store_checkpoint
+from keyturn.audit.tree import Growth, StoredCheckpoint, plan, read_checkpoint, store_checkpoint
 from keyturn.errors import ConflictError, IntegrityError, KeyturnError
 from keyturn.storage import election
 from keyturn.storage.schema import audit_leaf
@@ -94,9 +94,10 @@ class Builder:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Build until stopped, then once more, and give the lease up; failures are counted and tried again."""
+        published = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             for publisher in self._publishers:
-                group.create_task(publisher.run(stop))
+                group.create_task(publisher.run(published))
             while not stop.is_set():
                 await self._build_quietly()
                 try:
@@ -105,6 +106,8 @@ class Builder:
                     continue
             await self._build_quietly()
             await self._resign()
+            # Only now: what the last build signed is to reach the sinks too.
+            published.set()
 
     async def build_once(self) -> int:
         """Bring every tree up to the log as it is now; return how many leaves were added.
@@ -123,7 +126,7 @@ class Builder:
         behind: set[str] = set()
         for workspace in sorted({*news, *progress.behind}):
             try:
-                added += await self._build(workspace)
+                added += await self._build(workspace, repeat=cursor is None)
                 self._broken.pop(workspace, None)
             except IntegrityError as error:
                 self._broken[workspace] = error.message
@@ -139,12 +142,17 @@ class Builder:
         progress.cursor, progress.behind = head.seq, behind
         return added
 
-    async def _build(self, workspace: str) -> int:
-        """Add everything there is for one workspace, a step at a time."""
+    async def _build(self, workspace: str, *, repeat: bool) -> int:
+        """Add everything there is for one workspace, a step at a time.
+
+        `repeat` publishes the newest checkpoint again when there is nothing to add: who signed it may not have.
+        """
         added = 0
         while True:
             growth = await self._database.read(lambda connection: plan(connection, workspace))
             if growth is None:
+                if repeat and not added and self._publishers:
+                    await self._publish_latest(workspace)
                 return added
             signed = await self._store(growth)
             for publisher in self._publishers:
@@ -154,6 +162,11 @@ class Builder:
             self._built += step
             if growth.is_last:
                 return added
+
+    async def _publish_latest(self, workspace: str) -> None:
+        latest = await self._database.read(lambda connection: read_checkpoint(connection, workspace))
+        for publisher in self._publishers:
+            publisher.publish([] if latest is None else [latest.note])
 
     async def _store(self, growth: Growth) -> StoredCheckpoint:
         def work(transaction: Transaction) -> StoredCheckpoint | None:
