@@ -239,6 +239,7 @@ async def test_cancelled_waiting_write_is_not_carried_out(database: Database) ->
 
 
 async def test_full_queue_is_refused_at_once(database: Database) -> None:
+    database.write_wait_seconds = 300
     entered, release = threading.Event(), threading.Event()
 
     def blocks(_transaction: Transaction) -> None:

@@ -12,7 +12,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ARRAY, BigInteger, Double, LargeBinary, Text, bindparam, delete, insert, select, text, update
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Double,
+    LargeBinary,
+    Text,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 
 from keyturn.errors import BrokenInvariantError, GoneError
 from keyturn.kernel.ids import new_id
@@ -110,10 +123,23 @@ def oldest(connection: Connection) -> int | None:
     return None if row is None else row.seq
 
 
-def drop_older(connection: Connection, now: float) -> int:
-    """Drop change rows past retention; return how many.  Audit leaves are never touched."""
-    gone = connection.execute(delete(change).where(change.c.at < now - RETENTION_SECONDS))
-    return gone.rowcount
+def drop_older(connection: Connection, now: float, *, limit: int | None = None) -> int:
+    """Drop change rows past retention, the oldest first and at most `limit`; return how many.
+
+    It goes by number up to the first row that is kept, so that what is left has no gap.  Audit leaves are not touched.
+    """
+    first_kept = connection.execute(
+        select(func.min(change.c.seq)).where(change.c.at >= now - RETENTION_SECONDS)
+    ).scalar_one_or_none()
+    first = oldest(connection)
+    if first is None:
+        return 0
+    past = delete(change)
+    if first_kept is not None:
+        past = past.where(change.c.seq < first_kept)
+    if limit is not None:
+        past = past.where(change.c.seq < first + limit)
+    return connection.execute(past).rowcount
 
 
 _APPEND_POSTGRESQL = text(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
 from abc import ABC, abstractmethod
 from importlib.metadata import entry_points
@@ -19,10 +20,11 @@ from typing import TYPE_CHECKING
 
 from keyturn.errors import KekError
 from keyturn.kernel import envelope
-from keyturn.kernel.ids import new_id
-from keyturn.kernel.secret import Secret
+from keyturn.kernel.ids import is_id, new_id
+from keyturn.kernel.secret import Secret, random_base62
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from keyturn.config import Settings
@@ -67,6 +69,11 @@ class _HeldKek(KekProvider):
             raise KekError(message, hint="restore the original root key") from error
 
 
+def generate() -> str:
+    """Make a new KEK in its text form, for a secret store of the operator's."""
+    return encode(new_id("kek", 0.0), Secret(envelope.new_key()))
+
+
 def encode(kek_id: str, key: Secret) -> str:
     """Write a KEK in its text form."""
     return f"{MAGIC} {kek_id} {base64.b64encode(key.reveal_bytes()).decode()}\n"
@@ -75,15 +82,20 @@ def encode(kek_id: str, key: Secret) -> str:
 def decode(text: str, *, source: str) -> tuple[str, Secret]:
     """Read a KEK's text form; the error names the source and never the content."""
     parts = text.split()
+    if len(parts) == 3 and parts[0] == MAGIC and is_id("kek", parts[1]):
+        key = _decoded(parts[2])
+        if len(key) == envelope.KEY_BYTES:
+            return parts[1], Secret(key)
+    message = f"{source} does not hold a root key of the form `{MAGIC} kek_… <base64 of 32 bytes>`"
+    raise KekError(message, hint="restore the original root key from your own backup")
+
+
+def _decoded(text: str) -> bytes:
+    # Returns nothing instead of raising: the error, even as a context, would hold the text.
     try:
-        magic, kek_id, encoded = parts
-        key = base64.b64decode(encoded, validate=True)
+        return base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error):
-        magic, kek_id, key = "", "", b""
-    if magic != MAGIC or not kek_id.startswith("kek_") or len(key) != 32:
-        message = f"{source} does not hold a root key of the form `{MAGIC} kek_… <base64 of 32 bytes>`"
-        raise KekError(message, hint="restore the original root key from your own backup")
-    return kek_id, Secret(key)
+        return b""
 
 
 class FileKek(_HeldKek):
@@ -93,15 +105,19 @@ class FileKek(_HeldKek):
     def from_settings(cls, settings: Settings, *, create: bool) -> FileKek:
         """Read the file; with `create`, make it if it is absent."""
         path = settings.kek_file or settings.data / "kek"
-        if not path.exists():
-            if not create:
-                message = f"the root key file {path} is missing"
-                raise KekError(message, hint="restore it from your own backup; backups of Keyturn never contain it")
-            _write_private(path, encode(new_id("kek", 0.0), Secret(envelope.new_key())))
-        if path.stat().st_mode & 0o077:
-            message = f"the root key file {path} can be read by others"
-            raise KekError(message, hint=f"chmod 600 {path}")
-        return cls(*decode(path.read_text("ascii", errors="replace"), source=str(path)))
+        try:
+            if create and not path.exists():
+                _write_private(path, generate())
+            text = _read_private(path)
+        except FileNotFoundError:
+            message = f"the root key file {path} is missing"
+            raise KekError(
+                message, hint="restore it from your own backup; backups of Keyturn never contain it"
+            ) from None
+        except OSError as error:
+            message = f"the root key file {path} cannot be read or written"
+            raise KekError(message, hint="check its owner and mode", internal=type(error).__name__) from error
+        return cls(*decode(text, source=str(path)))
 
 
 class EnvKek(_HeldKek):
@@ -116,22 +132,47 @@ class EnvKek(_HeldKek):
         return cls(*decode(settings.kek.reveal(), source="KEYTURN_KEK"))
 
 
-def load_provider(settings: Settings, *, create: bool) -> KekProvider:
-    """Load the provider the settings name; raises KekError when there is none of that name."""
+def load_provider(settings: Settings, *, create: bool, wanted: Sequence[str] = ()) -> KekProvider:
+    """Load the provider the settings name.
+
+    `wanted` are the ids that the data is sealed under (see `keyring.wanted_keks`); an error names them, and nothing
+    is created when there are any.  Raises KekError when there is no provider of that name, or it finds no KEK.
+    """
     found = {point.name: point for point in entry_points(group="keyturn.kek")}
     if settings.kek_provider not in found:
         message = f"no KEK provider is named {settings.kek_provider!r}; there are: {', '.join(sorted(found))}"
         raise KekError(message, hint="set KEYTURN_KEK_PROVIDER to one of them")
     provider: type[KekProvider] = found[settings.kek_provider].load()
-    return provider.from_settings(settings, create=create)
+    try:
+        return provider.from_settings(settings, create=create and not wanted)
+    except KekError as error:
+        if not wanted:
+            raise
+        message = f"{error}; the data is sealed under root key {' and '.join(wanted)}"
+        raise KekError(message, hint=error.hint, internal=error.internal) from error
+
+
+def _read_private(path: Path) -> str:
+    with path.open(encoding="ascii", errors="replace") as file:
+        if os.fstat(file.fileno()).st_mode & 0o077:
+            message = f"the root key file {path} can be read by others"
+            raise KekError(message, hint=f"chmod 600 {path}")
+        return file.read(1000)
 
 
 def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write a new file whole or not at all; one that another process made meanwhile is left as it is."""
+    waiting = path.with_name(f"{path.name}.{random_base62(8)}")
+    descriptor = os.open(waiting, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(waiting, path)
+    finally:
+        waiting.unlink()
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -38,6 +38,16 @@ class OpenedKey:
         return f"OpenedKey({self.id!r}, number={self.number}, state={self.state!r})"
 
 
+def wanted_keks(connection: Connection) -> list[str]:
+    """Return the ids of the root keys that the data needs, the newest last; empty when nothing is sealed yet."""
+    rows = connection.execute(
+        select(workspace_key.c.kek_id, func.max(workspace_key.c.created_at))
+        .group_by(workspace_key.c.kek_id)
+        .order_by(func.max(workspace_key.c.created_at), workspace_key.c.kek_id)
+    ).all()
+    return [row.kek_id for row in rows]
+
+
 class Keyring:
     """Opens and seals server keys; unwrapped workspace keys are kept in memory."""
 
@@ -83,7 +93,7 @@ class Keyring:
         number = (highest or 0) + 1
         value = envelope.new_key() if value is None else value
         key_id = new_id("sky", now)
-        using = self._sealing_key(connection, workspace)
+        using = self._sealing_key(connection, workspace, now)
         sealed = envelope.seal(
             self._workspace_key(connection, using),
             using,
@@ -149,8 +159,8 @@ class Keyring:
     def _open(
         self, connection: Connection, blob: bytes, *, workspace: str, purpose: str, path: str, number: int
     ) -> bytes:
-        using = envelope.header(blob).workspace_key_id
         try:
+            using = envelope.header(blob).workspace_key_id
             return envelope.open_sealed(
                 self._workspace_key(connection, using),
                 blob,
@@ -163,14 +173,14 @@ class Keyring:
             message = f"the sealed {purpose} key {number} of {path!r} does not open"
             raise IntegrityError(message, hint="the row was moved or altered; restore from a backup") from error
 
-    def _sealing_key(self, connection: Connection, workspace: str) -> str:
+    def _sealing_key(self, connection: Connection, workspace: str, now: float) -> str:
         row = connection.execute(
             select(workspace_key.c.id)
             .where(workspace_key.c.workspace == workspace)
             .order_by(workspace_key.c.created_at.desc(), workspace_key.c.id.desc())
             .limit(1)
         ).first()
-        return self.create_workspace_key(connection, workspace, 0.0) if row is None else row.id
+        return self.create_workspace_key(connection, workspace, now) if row is None else row.id
 
     def _workspace_key(self, connection: Connection, key_id: str) -> bytes:
         cached = self._workspace_keys.get(key_id)

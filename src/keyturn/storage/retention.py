@@ -1,0 +1,88 @@
+"""Retention: what is removed by time, in small units so that nobody waits long for the writer.
+
+    change rows                7 days      a follower that was away longer loads a snapshot
+    nodes                      1 day       after their last confirm
+    idempotency responses      10 minutes  the sealed secret; the record stays
+    idempotency records        7 days      the key is unused again
+
+Audit leaves, keys and usage are never removed here.  One worker does it, elected by a lease.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, select, update
+
+from keyturn.storage import election, nodes
+from keyturn.storage.change_log import RETENTION_SECONDS, drop_older
+from keyturn.storage.schema import idempotency
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from keyturn.storage.database import Database
+    from keyturn.storage.transaction import Transaction
+
+ELECTION = "retention"
+LEASE_SECONDS = 600.0
+RESPONSE_SECONDS = 600.0
+RECORD_SECONDS = float(RETENTION_SECONDS)
+UNIT_ROWS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """What one run removed; all zero when another worker holds the lease."""
+
+    elected: bool
+    changes: int = 0
+    nodes: int = 0
+    responses: int = 0
+    records: int = 0
+
+
+async def run_retention(database: Database, node_id: str) -> Retained:
+    """Remove what is past its time, unless another worker is elected; run it every few minutes.
+
+    Raises StorageError when the database fails; what was removed before stays removed.
+    """
+    stood = await database.write(lambda t: election.stand(t.connection, ELECTION, node_id, LEASE_SECONDS, t.now))
+    if not stood.value:
+        return Retained(elected=False)
+    return Retained(
+        elected=True,
+        changes=await _in_units(database, lambda c, now: drop_older(c, now, limit=UNIT_ROWS)),
+        nodes=(await database.write(lambda t: nodes.forget_dead(t.connection, t.now))).value,
+        responses=await _in_units(database, _drop_responses),
+        records=await _in_units(database, _drop_records),
+    )
+
+
+async def _in_units(database: Database, drop: Callable[[Connection, float], int]) -> int:
+    def unit(transaction: Transaction) -> int:
+        return drop(transaction.connection, transaction.now)
+
+    total = 0
+    while True:
+        dropped = (await database.write(unit)).value
+        total += dropped
+        if dropped < UNIT_ROWS:
+            return total
+
+
+def _drop_responses(connection: Connection, now: float) -> int:
+    old = (
+        select(idempotency.c.id)
+        .where(idempotency.c.created_at < now - RESPONSE_SECONDS, idempotency.c.response.is_not(None))
+        .limit(UNIT_ROWS)
+    )
+    return connection.execute(update(idempotency).where(idempotency.c.id.in_(old)).values(response=None)).rowcount
+
+
+def _drop_records(connection: Connection, now: float) -> int:
+    old = select(idempotency.c.id).where(idempotency.c.created_at < now - RECORD_SECONDS).limit(UNIT_ROWS)
+    return connection.execute(delete(idempotency).where(idempotency.c.id.in_(old))).rowcount
