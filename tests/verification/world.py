@@ -43,6 +43,7 @@ from keyturn.storage.migrate import migrate_async
 from keyturn.storage.schema import issued_key, key_version, keyspace
 from keyturn.storage.transaction import ChangeKind, Entry, Transaction
 from keyturn.testing.clock import ManualClock
+from keyturn.usage.collector import UsageCollector
 from keyturn.verify.model import Request, VersionPolicy
 from keyturn.wire.policy import Restrictions
 from keyturn.wire.verification import VerifyRequest, VerifyResponse
@@ -130,6 +131,11 @@ class World:
         self.service = VerifyService(
             self.replication, self.callers, proofs, self.lookup, self.slow, self.rehasher, self.sink, clock
         )
+
+    def count_usage(self, collector: UsageCollector) -> None:
+        """Count usage for real instead of in `sink`."""
+        self.collector = collector
+        self.service._usage = collector  # noqa: SLF001 -- wired after the database is open
 
     async def close(self) -> None:
         """Stop everything."""
