@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from keyturn.access.door import Door
 from keyturn.errors import (
     ConflictError,
     ForbiddenError,
@@ -19,6 +20,8 @@ from keyturn.errors import (
 )
 from keyturn.kernel import envelope
 from keyturn.keys import records
+from keyturn.keys.service import KeyService
+from keyturn.storage.engine import make_database
 from keyturn.wire.keys import (
     IssuedKey,
     IssueKeys,
@@ -30,7 +33,7 @@ from keyturn.wire.keys import (
     UpdateKey,
     UpdateKeyspace,
 )
-from tests.keys.desk import Desk, wanted
+from tests.keys.desk import Desk, opened_desk, wanted
 
 AN_HOUR = RotateKey(overlap_seconds=3600)
 
@@ -266,3 +269,32 @@ async def test_peppers_are_sealed_under_the_root_key(desk: Desk) -> None:
 def test_an_answer_with_a_secret_has_no_secret_in_its_repr() -> None:
     fields = dict.fromkeys(IssuedKey.__struct_fields__) | {"key": "k" * 40}
     assert "k" * 40 not in repr(IssuedKey(**fields))  # type: ignore[arg-type]
+
+
+# --- two servers ---
+
+
+@pytest.mark.postgres
+async def test_two_servers_make_one_version_of_rotations_that_meet(postgres_url: str) -> None:
+    """Row locks and the idempotency record hold between processes, not only within one."""
+    async with opened_desk(postgres_url) as desk:
+        other = make_database(postgres_url, desk.clock)
+        await other.open()
+        try:
+            second = KeyService(Door(other, desk.system, desk.failures), desk.keyring, desk.usage)
+            await desk.keyspace()
+            for key in ("a-key", "b-key", "c-key"):
+                issued = await desk.key()
+                done = await asyncio.gather(
+                    *(one.rotate(desk.admin, issued.id, AN_HOUR, idempotency=key) for one in (desk.keys, second))
+                )
+                assert done[0].key == done[1].key
+                refused = await asyncio.gather(
+                    *(one.rotate(desk.admin, issued.id, AN_HOUR, if_match=2) for one in (desk.keys, second)),
+                    return_exceptions=True,
+                )
+                assert [isinstance(one, PreconditionError) for one in refused].count(True) == 1
+                shown = await desk.keys.show(desk.admin, issued.id)
+                assert [version.number for version in shown.versions] == [3, 2, 1]
+        finally:
+            await other.close()

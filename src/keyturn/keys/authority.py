@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from keyturn.access.caller import TokenOwner
 from keyturn.access.ports import IssuedToken
@@ -50,6 +50,31 @@ _read_texts = msgspec.json.Decoder(tuple[str, ...]).decode
 _read_metadata = msgspec.json.Decoder(dict[str, str]).decode
 
 
+# Built once: every management call begins with it.
+_BY_VERSION = (
+    select(
+        key_version.c.digest,
+        key_version.c.pepper,
+        key_version.c.state,
+        key_version.c.digest_kind,
+        key_version.c.keyspace,
+        key_version.c.valid_until,
+        issued_key.c.id,
+        issued_key.c.workspace,
+        issued_key.c.owner,
+        issued_key.c.state.label("key_state"),
+        issued_key.c.not_before,
+        issued_key.c.expires_at,
+        issued_key.c.scopes_json,
+        issued_key.c.metadata_json,
+        keyspace.c.state.label("keyspace_state"),
+    )
+    .join(issued_key, issued_key.c.id == key_version.c.key)
+    .join(keyspace, keyspace.c.id == key_version.c.keyspace)
+    .where(key_version.c.id == bindparam("version"), keyspace.c.system)
+)
+
+
 class SystemTokens:
     """Proves and makes management tokens; implements the ports of `keyturn.access`."""
 
@@ -63,28 +88,7 @@ class SystemTokens:
         version_id = tokenformat.version_id_of(presented)
         if version_id is None:
             return None
-        row = connection.execute(
-            select(
-                key_version.c.digest,
-                key_version.c.pepper,
-                key_version.c.state,
-                key_version.c.digest_kind,
-                key_version.c.keyspace,
-                key_version.c.valid_until,
-                issued_key.c.id,
-                issued_key.c.workspace,
-                issued_key.c.owner,
-                issued_key.c.state.label("key_state"),
-                issued_key.c.not_before,
-                issued_key.c.expires_at,
-                issued_key.c.scopes_json,
-                issued_key.c.metadata_json,
-                keyspace.c.state.label("keyspace_state"),
-            )
-            .join(issued_key, issued_key.c.id == key_version.c.key)
-            .join(keyspace, keyspace.c.id == key_version.c.keyspace)
-            .where(key_version.c.id == version_id, keyspace.c.system)
-        ).first()
+        row = connection.execute(_BY_VERSION, {"version": version_id}).first()
         hashed = tokenformat.sha256(presented)
         if row is None:
             constant_time_equal(tokenformat.digest(_NO_PEPPER, hashed), _NO_DIGEST)

@@ -20,7 +20,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from keyturn.errors import BrokenInvariantError, ConflictError, InputError
+from keyturn.errors import ConflictError, InputError
 from keyturn.kernel import tokenformat
 from keyturn.kernel.ids import new_version_id
 from keyturn.keys import issuing, keyspace_store, rules, store
@@ -91,16 +91,14 @@ def material_of(given: ImportedKey) -> Material:
     return Material(given.format, value.encode("ascii"), None, given.lookup)
 
 
-def import_all(op: Operation, keyring: Keyring, request: ImportKeys, ids: Sequence[str]) -> list[Key]:
+def import_all(
+    op: Operation, keyring: Keyring, targets: issuing.Keyspaces, request: ImportKeys, ids: Sequence[str]
+) -> list[Key]:
     """Store the keys given, record each, and let the keyspace accept foreign shapes from now on.
 
     Whoever calls it has authorised each and holds the keyspace's lock, so that two imports cannot miss each other.
     """
-    keyspace = keyspace_store.load_keyspace(op.connection, op.workspace, request.keyspace, lock=True)
-    if keyspace is None:
-        message = f"keyspace {request.keyspace} is gone since it was authorised"
-        raise BrokenInvariantError(message)
-    rules.require_usable(keyspace)
+    keyspace = targets.usable(request.keyspace)
     peppers = keyring.all(op.connection, op.workspace, PEPPER, keyspace.id)
     keys: list[Key] = []
     versions: list[Version] = []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from keyturn.access.caller import Resource
 from keyturn.access.caps import check_caps
 from keyturn.access.moments import epoch_of
-from keyturn.errors import BrokenInvariantError, InputError, NotFoundError, not_found
+from keyturn.errors import InputError, NotFoundError, not_found
 from keyturn.kernel import tokenformat
 from keyturn.keys import keyspace_store, rules, store
 from keyturn.keys.answers import fields_of, key_detail
@@ -38,36 +38,60 @@ class NewVersion:
     secret: Secret
 
 
-def keyspace_for(op: Operation, action: Action, name: str, key_id: str, *, lock: bool = False) -> Keyspace:
-    """Load the keyspace that a new key goes to, for an action on that key; it must be usable.
+class Keyspaces:
+    """The keyspaces that new keys go to, each loaded once in a unit of work."""
 
-    A keyspace that the caller may not know of answers as if there were none.
-    """
-    found = keyspace_store.load_keyspace(op.connection, op.workspace, name, lock=lock, share=not lock)
-    resource = None if found is None else Resource(f"key/{found.name}/{key_id}", found.environment)
-    op.authorise(action, resource, kind="keyspace", name=name)
-    if found is None:
-        raise not_found("keyspace", name)
-    return found
+    def __init__(self, op: Operation, *, lock: bool = False) -> None:
+        """Load within `op`; with `lock`, nobody else uses them until the unit ends."""
+        self._op = op
+        self._lock = lock
+        self._found: dict[str, Keyspace | None] = {}
+
+    def authorise(self, action: Action, name: str, key_id: str) -> None:
+        """Authorise an action on a new key of a keyspace.
+
+        A keyspace that the caller may not know of answers as if there were none.
+        """
+        found = self._load(name)
+        resource = None if found is None else Resource(f"key/{found.name}/{key_id}", found.environment)
+        self._op.authorise(action, resource, kind="keyspace", name=name)
+
+    def usable(self, name: str) -> Keyspace:
+        """Return a keyspace that was authorised; raises ConflictError unless it takes new keys."""
+        found = self._load(name)
+        if found is None:
+            raise not_found("keyspace", name)
+        rules.require_usable(found)
+        return found
+
+    def _load(self, name: str) -> Keyspace | None:
+        if name not in self._found:
+            connection, workspace = self._op.connection, self._op.workspace
+            self._found[name] = keyspace_store.load_keyspace(
+                connection, workspace, name, lock=self._lock, share=not self._lock
+            )
+        return self._found[name]
 
 
-def issue_all(op: Operation, keyring: Keyring, requests: Sequence[IssueKey], ids: Sequence[str]) -> list[IssuedKey]:
+def issue_all(
+    op: Operation, keyring: Keyring, targets: Keyspaces, requests: Sequence[IssueKey], ids: Sequence[str]
+) -> list[IssuedKey]:
     """Store the keys asked for, record each, and return them with their secrets, in order.
 
     Whoever calls it has authorised each.  Raises CapError when a cap would be passed, InputError naming the field.
     """
-    keyspaces: dict[str, tuple[Keyspace, OpenedKey]] = {}
+    peppers: dict[str, OpenedKey] = {}
     made: list[tuple[Key, NewVersion]] = []
     for place, (request, key_id) in enumerate(zip(requests, ids, strict=True)):
-        if request.keyspace not in keyspaces:
-            keyspaces[request.keyspace] = _opened(op, keyring, request.keyspace)
-        keyspace, pepper = keyspaces[request.keyspace]
+        keyspace = targets.usable(request.keyspace)
+        if keyspace.id not in peppers:
+            peppers[keyspace.id] = keyring.current(op.connection, op.workspace, PEPPER, keyspace.id)
         try:
             expires_at = rules.expiry(request.expires_at, request.expires_in_seconds, op.now)
             key = new_key(op, keyspace, request, key_id, expires_at)
         except InputError as error:
             raise _placed(error, place, len(requests)) from None
-        made.append((key, new_version(op, keyspace, pepper, key.id, 1)))
+        made.append((key, new_version(op, keyspace, peppers[keyspace.id], key.id, 1)))
     insert_within_caps(op, [key for key, _ in made])
     store.insert_versions(op.connection, [new.version for _, new in made])
     for key, new in made:
@@ -173,15 +197,6 @@ def issued_again(op: Operation, entity: str) -> IssuedKey:
 def entity_of(issued: IssuedKey) -> str:
     """Name a new secret for as long as its idempotency record is kept."""
     return f"{issued.id} {issued.version_id}"
-
-
-def _opened(op: Operation, keyring: Keyring, name: str) -> tuple[Keyspace, OpenedKey]:
-    found = keyspace_store.load_keyspace(op.connection, op.workspace, name, share=True)
-    if found is None:
-        message = f"keyspace {name} is gone since it was authorised"
-        raise BrokenInvariantError(message)
-    rules.require_usable(found)
-    return found, keyring.current(op.connection, op.workspace, PEPPER, found.id)
 
 
 def _placed(error: InputError, place: int, count: int) -> InputError:

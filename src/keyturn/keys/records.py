@@ -6,6 +6,7 @@ cost two statements each, whatever the number of keys, so a million are loaded w
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -30,8 +31,9 @@ PAGE = 5000
 CANDIDATES_MAX = 16
 _DESTROYED = "destroyed"
 
-_read_restrictions = msgspec.json.Decoder(Restrictions).decode
-_read_texts = msgspec.json.Decoder(tuple[str, ...]).decode
+# Many keys have equal scopes and restrictions: each text is read once while it is remembered.
+_read_restrictions = lru_cache(4096)(msgspec.json.Decoder(Restrictions).decode)
+_read_texts = lru_cache(4096)(msgspec.json.Decoder(tuple[str, ...]).decode)
 _read_metadata = msgspec.json.Decoder(dict[str, str]).decode
 
 _KEY = (
@@ -47,6 +49,7 @@ _KEY = (
     issued_key.c.metadata_json,
     issued_key.c.name,
 )
+# After the key, in the order of VersionRecord's fields.
 _VERSION = (
     key_version.c.key,
     key_version.c.id,
@@ -181,33 +184,22 @@ def _pair(
     return None if key is None or of is None else (key, of)
 
 
-def _key_record(row: Any, versions: Sequence[Any]) -> KeyRecord:  # noqa: ANN401 -- a row of `_KEY`
+def _key_record(row: Sequence[Any], versions: Sequence[Sequence[Any]]) -> KeyRecord:
+    """Build a record from a row of `_KEY` and rows of `_VERSION`, by position: a million are built at a start."""
+    key_id, keyspace_id, owner, environment, state, scopes, restrictions, not_before, expires_at, metadata, name = row
     return KeyRecord(
-        id=row.id,
-        keyspace=row.keyspace,
-        owner=row.owner,
-        environment=row.environment,
-        state=row.state,
-        versions=tuple(
-            VersionRecord(
-                id=version.id,
-                number=version.number,
-                state=version.state,
-                digest_kind=version.digest_kind,
-                digest=version.digest,
-                pepper=version.pepper,
-                valid_until=version.valid_until,
-                foreign=version.is_foreign,
-                lookup=version.lookup,
-            )
-            for version in versions
-        ),
-        scopes=_read_texts(row.scopes_json),
-        restrictions=None if row.restrictions_json is None else _read_restrictions(row.restrictions_json),
-        not_before=row.not_before,
-        expires_at=row.expires_at,
-        metadata=None if row.metadata_json == "{}" else _read_metadata(row.metadata_json),
-        name=row.name,
+        key_id,
+        keyspace_id,
+        owner,
+        environment,
+        state,
+        tuple([VersionRecord(*version[1:]) for version in versions]),
+        _read_texts(scopes),
+        None if restrictions is None else _read_restrictions(restrictions),
+        not_before,
+        expires_at,
+        None if metadata == "{}" else _read_metadata(metadata),
+        name,
     )
 
 

@@ -60,11 +60,17 @@ class KeyService:
         """
         attempt = Attempt.of(credentials, Action.KEY_ISSUE, idempotency, request)
 
+        def run(op: Operation, targets: issuing.Keyspaces, key_id: str) -> IssuedKey:
+            return issuing.issue_all(op, self._keyring, targets, [request], [key_id])[0]
+
         def work(op: Operation) -> IssuedKey:
             key_id = new_id("key", op.now)
-            issuing.keyspace_for(op, Action.KEY_ISSUE, request.keyspace, key_id)
+            targets = issuing.Keyspaces(op)
+            targets.authorise(Action.KEY_ISSUE, request.keyspace, key_id)
             replay = Replay(IssuedKey, issuing.entity_of, lambda entity: issuing.issued_again(op, entity))
-            return idempotent(op, attempt, replay, lambda: issuing.issue_all(op, self._keyring, [request], [key_id])[0])
+            return idempotent(
+                op, attempt, replay, lambda: issuing.issue_all(op, self._keyring, targets, [request], [key_id])[0]
+            )
 
         return (await self._door.write(credentials, work, attempt=attempt)).value
 
@@ -77,19 +83,20 @@ class KeyService:
         def again(op: Operation, entities: str) -> IssuedKeys:
             return IssuedKeys(items=tuple(issuing.issued_again(op, entity) for entity in entities.split(",")))
 
-        def run(op: Operation, ids: list[str]) -> IssuedKeys:
-            return IssuedKeys(items=tuple(issuing.issue_all(op, self._keyring, request.keys, ids)))
+        def run(op: Operation, targets: issuing.Keyspaces, ids: list[str]) -> IssuedKeys:
+            return IssuedKeys(items=tuple(issuing.issue_all(op, self._keyring, targets, request.keys, ids)))
 
         def work(op: Operation) -> IssuedKeys:
             ids = [new_id("key", op.now) for _ in request.keys]
+            targets = issuing.Keyspaces(op)
             for one, key_id in zip(request.keys, ids, strict=True):
-                issuing.keyspace_for(op, Action.KEY_ISSUE, one.keyspace, key_id)
+                targets.authorise(Action.KEY_ISSUE, one.keyspace, key_id)
             replay = Replay(
                 IssuedKeys,
                 lambda issued: ",".join(issuing.entity_of(one) for one in issued.items),
                 lambda entities: again(op, entities),
             )
-            return idempotent(op, attempt, replay, lambda: run(op, ids))
+            return idempotent(op, attempt, replay, lambda: run(op, targets, ids))
 
         return (await self._door.write(credentials, work, attempt=attempt)).value
 
@@ -106,18 +113,19 @@ class KeyService:
             found = (store.load_key(op.connection, op.workspace, key_id) for key_id in ids.split(","))
             return ImportedKeys(items=tuple(key_info(key, None) for key in found if key is not None))
 
-        def run(op: Operation, ids: list[str]) -> ImportedKeys:
-            keys = imports.import_all(op, self._keyring, request, ids)
+        def run(op: Operation, targets: issuing.Keyspaces, ids: list[str]) -> ImportedKeys:
+            keys = imports.import_all(op, self._keyring, targets, request, ids)
             return ImportedKeys(items=tuple(key_info(key, None) for key in keys))
 
         def work(op: Operation) -> ImportedKeys:
             ids = [new_id("key", op.now) for _ in request.keys]
+            targets = issuing.Keyspaces(op, lock=True)
             for key_id in ids:
-                issuing.keyspace_for(op, Action.KEY_IMPORT, request.keyspace, key_id, lock=True)
+                targets.authorise(Action.KEY_IMPORT, request.keyspace, key_id)
             replay = Replay(
                 ImportedKeys, lambda done: ",".join(one.id for one in done.items), lambda entity: again(op, entity)
             )
-            return idempotent(op, attempt, replay, lambda: run(op, ids))
+            return idempotent(op, attempt, replay, lambda: run(op, targets, ids))
 
         return (await self._door.write(credentials, work, attempt=attempt)).value
 
