@@ -120,7 +120,8 @@ WIDE = Conditions(
         (replace(WIDE, cidrs=("10.1.2.3",)), True),
         (replace(WIDE, cidrs=("2001:db8:1::/48", "10.0.0.0/8")), True),
         (replace(WIDE, cidrs=("0.0.0.0/0",)), False),
-        (replace(WIDE, cidrs=("8.0.0.0/6",)), False),
+        (replace(WIDE, cidrs=("10.0.0.0/7",)), False),
+        (replace(WIDE, cidrs=("::a00:1",)), False),  # the number of 10.0.0.1, in the other family
         (replace(WIDE, cidrs=("11.0.0.0/8",)), False),
         (replace(WIDE, cidrs=("2001::/16",)), False),
         (replace(WIDE, cidrs=()), False),
@@ -153,6 +154,27 @@ def test_a_bounded_token_does_not_issue_an_unbounded_one_for_itself() -> None:
     assert not rules.may_issue_token(giver, "prn", giver.grants, ("key.read",), (), NOW)
     assert not rules.may_issue_token(giver, "prn", giver.grants, ("key.read", "*"), ("principal/*",), NOW)
     assert rules.may_issue_token(giver, "prn", giver.grants, ("key.read",), ("principal/p1",), NOW)
+
+
+def test_a_bounded_token_grants_only_within_its_bounds() -> None:
+    """Else any token could shed its bounds through a grant to an accomplice, or through a token of one."""
+    grant = Grant("grt", "prn", ("*",), "*", Conditions())
+    for token in ((("key.*",), ()), ((), ("key/orders/*",))):
+        giver = holder((grant,), token)
+        assert not rules.attenuates(giver, ("*",), "*", Conditions(), NOW)
+        assert not rules.may_issue_token(giver, "prn_other", (grant,), (), (), NOW)
+        assert rules.attenuates(giver, ("key.read",), "key/orders/a", Conditions(), NOW)
+        assert rules.may_issue_token(giver, "prn_other", (grant,), ("key.read",), ("key/orders/a",), NOW)
+
+
+def test_a_token_for_another_is_compared_with_what_its_bounds_leave_of_every_grant() -> None:
+    """What the bounds cut away does not count; what is named outright does."""
+    giver = holder((Grant("grt", "prn", ("key.read",), "key/*", Conditions()),))
+    theirs = (Grant("grt_2", "prn_other", ("key.revoke", "key.read"), "key/a/b", Conditions()),)
+    assert not rules.may_issue_token(giver, "prn_other", theirs, ("key.*",), (), NOW)
+    assert not rules.may_issue_token(giver, "prn_other", theirs, (), ("key/a/*",), NOW)
+    assert rules.may_issue_token(giver, "prn_other", theirs, ("key.read",), (), NOW)
+    assert rules.may_issue_token(giver, "prn_other", theirs, ("key.*",), ("key/c/*",), NOW)
 
 
 def test_what_is_not_covered_is_named() -> None:

@@ -127,6 +127,7 @@ def test_what_the_system_does_is_never_granted(action: Action) -> None:
         (caller(grant("principal.read", "principal/*")), Action.TOKEN_ISSUE, ALICE, True),
         (caller(grant("keyspace.read", "*")), Action.PEPPER_ROTATE, Resource("keyspace/orders"), True),
         (caller(grant("workspace.read", "*")), Action.WORKSPACE_UPDATE, Resource("~instance/workspace/a"), False),
+        (caller(grant("workspace.read", "~instance/*")), Action.TOKEN_ISSUE, Resource("~instance/workspace/a"), True),
         (caller(grant("*.read", "*"), scopes="key.issue"), Action.KEY_REVOKE, ORDERS, False),
     ],
 )
