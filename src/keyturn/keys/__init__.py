@@ -19,6 +19,14 @@ only restrict is awaited: the answer says when every node acts on it.
 Management tokens are keys too, in the system keyspace `~system` of each workspace.  No wildcard matches it, the key
 operations here never see it, and its tokens are proven against the database, never against a replica.
 
-Modules: `model` values, `rules` the two state machines and what may be written, `records` what replicas are loaded
-from, `store` SQL, `keyspaces` and `service` the operations, `imports` foreign formats, `tokens` management tokens.
+Modules:
+
+    model, rules                    values; the two state machines and what may be written
+    service, issuing, lifecycle     the operations on keys; `imports` foreign formats; `answers` what is shown
+    keyspaces                       the operations on keyspaces and their peppers
+    authority, tokens               management tokens: proving and making them; the operations on them
+    store, keyspace_store           SQL
+    records                         what replicas are loaded from
+    replication, verification       the replica of this node, and verify on top of it; `callers` who may verify,
+                                    `lookup`, `slow_proofs` and `rehash` what memory alone cannot answer
 """
