@@ -58,17 +58,23 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
     def kind(self) -> Literal["header", "leaf", "checkpoint", "end"]:
         """Tell what the line is; raises ValueError when it is nothing, or two things at once."""
-        names_header = (self.keyturn_audit_export, self.workspace, self.origin, self.verifier_key, self.first)
         is_leaf = self.hash is not None or self.body is not UNSET or self.body_base64 is not None
-        if is_leaf or self.index is not None or self.id is not None or self.seq is not None:
-            others = (*names_header, self.checkpoint, self.frontier, self.to)
-            if not is_leaf or self.end or any(other is not None for other in others):
-                raise ValueError("expected one thing on a line")
-            return "leaf"
-        found = [self.keyturn_audit_export is not None, self.checkpoint is not None, self.end]
-        if sum(found) != 1 or (not found[0] and any(name is not None for name in names_header)):
-            raise ValueError("expected one thing on a line")
-        return "header" if found[0] else "checkpoint" if found[1] else "end"
+        if is_leaf and self.checkpoint is None and self.frontier is None and self.to is None and not self.end:
+            if self.keyturn_audit_export is None and not self._names_log():
+                return "leaf"
+        elif not is_leaf and self.index is None and self.id is None and self.seq is None:
+            if self.keyturn_audit_export is not None and self.checkpoint is None and not self.end:
+                return "header"
+            if (
+                self.keyturn_audit_export is None
+                and not self._names_log()
+                and (self.checkpoint is not None) != self.end
+            ):
+                return "end" if self.end else "checkpoint"
+        raise ValueError("expected one thing on a line")
+
+    def _names_log(self) -> bool:
+        return not (self.workspace is None and self.origin is None and self.verifier_key is None and self.first is None)
 
     def content(self) -> bytes | None:
         """Return the exact bytes of the leaf, None when they were erased; raises ValueError for bad base64."""
