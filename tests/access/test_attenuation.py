@@ -175,6 +175,9 @@ def test_a_token_for_another_is_compared_with_what_its_bounds_leave_of_every_gra
     assert not rules.may_issue_token(giver, "prn_other", theirs, (), ("key/a/*",), NOW)
     assert rules.may_issue_token(giver, "prn_other", theirs, ("key.read",), (), NOW)
     assert rules.may_issue_token(giver, "prn_other", theirs, ("key.*",), ("key/c/*",), NOW)
+    wide = (replace(theirs[0], actions=("key.*",)),)
+    assert not rules.may_issue_token(giver, "prn_other", wide, ("key.revoke",), (), NOW)
+    assert rules.may_issue_token(giver, "prn_other", wide, ("grant.create", "key.read"), (), NOW)
 
 
 def test_what_is_not_covered_is_named() -> None:
