@@ -28,11 +28,12 @@ from keyturn.wire.verification import Code, VerifyRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from keyturn.http.lanes import Receive, Scope, Send
+    from keyturn.http.lanes import Message, Receive, Scope, Send
     from keyturn.keys.verification import VerifyService
 
 BODY_BYTES_MAX: Final = 64 * 1024
 LOOK_SECONDS: Final = 1.0
+STARTS_MAX: Final = 1024
 
 _JSON: Final = b"application/json"
 _UNAVAILABLE: Final = Code.UNAVAILABLE.value
@@ -66,6 +67,7 @@ class VerifyLane:
         self._draining = asyncio.Event() if draining is None else draining
         self._observe = observe
         self._reading = _Reading(body_seconds)
+        self._starts: dict[tuple[int, int, bool], Message] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -101,14 +103,24 @@ class VerifyLane:
             await self._refuse(error, scope, send)
             return
         code, body = answer.code, self._service.encode(answer)
-        headers = [*_FIXED, (b"content-length", b"%d" % len(body))]
-        if self._draining.is_set():
-            headers.append((b"connection", b"close"))
-        status = 503 if code == _UNAVAILABLE else 200
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send(self._start(503 if code == _UNAVAILABLE else 200, len(body)))
         await send({"type": "http.response.body", "body": body})
         if self._observe is not None:
             self._observe(code, boottime() - started)
+
+    def _start(self, status: int, length: int) -> Message:
+        """Return the first message of an answer; there are few different ones, and they are never changed."""
+        draining = self._draining.is_set()
+        message = self._starts.get((status, length, draining))
+        if message is None:
+            headers = [*_FIXED, (b"content-length", b"%d" % length)]
+            if draining:
+                headers.append((b"connection", b"close"))
+            if len(self._starts) >= STARTS_MAX:
+                self._starts.clear()
+            message = {"type": "http.response.start", "status": status, "headers": headers}
+            self._starts[status, length, draining] = message
+        return message
 
     async def _refuse(self, error: Exception, scope: Scope, send: Send) -> None:
         instance = scope_request_id(scope)

@@ -75,7 +75,8 @@ class VerifyService:
         self._slow = slow
         self._rehasher = rehasher
         self._usage = usage
-        self._clock = clock
+        self._boottime = clock.boottime
+        self._now = clock.now
         self._answers: dict[str, tuple[VersionPolicy, VerifyResponse, bytes]] = {}
 
     def verify_now(self, token: bytes, ip: str | None, asked: VerifyRequest) -> VerifyResponse | None:
@@ -84,8 +85,9 @@ class VerifyService:
         `token` is the caller's bearer token and `ip` its address.
         Raises InputError when the scope query is malformed.
         """
-        caller = self._callers.find(token, ip, self._clock.now())
-        return None if caller is None else self._decide_now(caller, _request(asked), explained=asked.explain)
+        now = self._now()
+        caller = self._callers.find(token, ip, now)
+        return None if caller is None else self._decide_now(caller, _request(asked), now, explained=asked.explain)
 
     def encode(self, answer: VerifyResponse) -> bytes:
         """Return an answer of this service as JSON; what is answered again and again is encoded once."""
@@ -100,7 +102,7 @@ class VerifyService:
         request, explained = _request(asked), asked.explain
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                caller = self._callers.find(credentials.token.reveal_bytes(), credentials.ip, self._clock.now())
+                caller = self._callers.find(credentials.token.reveal_bytes(), credentials.ip, self._now())
                 if caller is None and self._fresh(STALE_AFTER_SECONDS):
                     caller = await self._proofs.prove(credentials)
                 answer = None if caller is None else await self._from_memory(caller, request, explained=explained)
@@ -110,7 +112,9 @@ class VerifyService:
 
     # --- memory ---------------------------------------------------------------------------------------------------
 
-    def _decide_now(self, caller: ProvenCaller, request: Request, *, explained: bool) -> VerifyResponse | None:
+    def _decide_now(
+        self, caller: ProvenCaller, request: Request, now: float, *, explained: bool
+    ) -> VerifyResponse | None:
         """Decide what memory alone can tell: nothing while stale, about unknown ids, or about slow digests."""
         version_id = version_id_of(request.presented)
         version = None if version_id is None else self._replica.version(version_id)
@@ -123,13 +127,14 @@ class VerifyService:
             version, slow = self._locate(self._replica, caller, request) if takes_foreign else (None, ())
             if slow or (version is None and takes_foreign):
                 return None
-        return self._decide_fresh(caller, request, version, explained=explained)
+        return self._decide_fresh(caller, request, version, now, explained=explained)
 
     def _decide_fresh(
         self,
         caller: ProvenCaller,
         request: Request,
         version: VersionPolicy | None,
+        now: float,
         *,
         explained: bool,
         proven: bool = False,
@@ -138,15 +143,15 @@ class VerifyService:
         bound = caller.stale_after_seconds
         if version is not None and version.keyspace.stale_after_seconds < bound:
             bound = version.keyspace.stale_after_seconds
-        if not self._fresh(bound):
+        fresh = self._freshness.fresh
+        if not fresh(self._boottime(), bound):
             return None
-        now = self._clock.now()
         verdict, checks = _decide(caller, request, version, now, explained=explained, proven=proven)
-        return self._finish(verdict, request, checks, now) if self._fresh(bound) else None
+        return self._finish(verdict, request, checks, now) if fresh(self._boottime(), bound) else None
 
     async def _from_memory(self, caller: ProvenCaller, request: Request, *, explained: bool) -> VerifyResponse | None:
         """Decide with what a look-up or a slow proof adds; None when the node is not fresh (any more)."""
-        answer = self._decide_now(caller, request, explained=explained)
+        answer = self._decide_now(caller, request, self._now(), explained=explained)
         if answer is not None or not self._fresh(caller.stale_after_seconds):
             return answer
         version, slow = self._locate(self._replica, caller, request)
@@ -157,13 +162,13 @@ class VerifyService:
             if version is None and not slow and view is not None:
                 version, slow = self._locate(view, caller, request)
         if not slow:
-            return self._decide_fresh(caller, request, version, explained=explained)
+            return self._decide_fresh(caller, request, version, self._now(), explained=explained)
         version = await self._slow.prove(request.presented, slow)
         if version is None:
-            return self._decide_fresh(caller, request, None, explained=explained)
+            return self._decide_fresh(caller, request, None, self._now(), explained=explained)
         current = self._replica.version(version.id) or version
         proven = current.digest == version.digest
-        return self._decide_fresh(caller, request, current, explained=explained, proven=proven)
+        return self._decide_fresh(caller, request, current, self._now(), explained=explained, proven=proven)
 
     # --- the database ---------------------------------------------------------------------------------------------
 
@@ -174,14 +179,14 @@ class VerifyService:
         version, slow = self._locate(view, caller, request)
         if slow:
             version = await self._slow.prove(request.presented, slow)
-        now = self._clock.now()
+        now = self._now()
         verdict, checks = _decide(caller, request, version, now, explained=explained, proven=bool(slow))
         return self._finish(verdict, request, checks, now)
 
     # --- deciding and answering -----------------------------------------------------------------------------------
 
     def _fresh(self, bound: float) -> bool:
-        return self._freshness.fresh(self._clock.boottime(), bound)
+        return self._freshness.fresh(self._boottime(), bound)
 
     def _locate(
         self, view: Replica, caller: ProvenCaller, request: Request
@@ -195,7 +200,7 @@ class VerifyService:
         if version is not None and not version.standing.foreign:
             return version, ()
         found = view.foreign(caller.workspace, request.presented, sha256(request.presented), request.keyspace)
-        now = self._clock.now()
+        now = self._now()
         return found.version, tuple(one for one in found.candidates if caller.may_verify(one, now))
 
     def _finish(
