@@ -88,6 +88,13 @@ class Database(ABC):
         """
 
     @abstractmethod
+    async def maintain(self, work: Callable[[Connection], T]) -> T:
+        """Run one long closure in a write transaction of its own, past the queue and its time limits.
+
+        For offline work such as a restore: other writers wait meanwhile, and nothing is numbered.
+        """
+
+    @abstractmethod
     async def head(self) -> Head:
         """Read the head row, as cheaply as the engine allows."""
 

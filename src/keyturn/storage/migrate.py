@@ -37,8 +37,6 @@ HEAD_REVISION = "0001"
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x6B65_7974_7572_6E00  # "keyturn"; any fixed number of our own
-# A revision may take long, and so may waiting for another process that runs it.
-_PATIENCE = "SELECT set_config(name, '0', true) FROM unnest(ARRAY['lock_timeout', 'statement_timeout']) AS name"
 _alembic = threading.Lock()  # Alembic's proxies are global to the process
 
 
@@ -144,12 +142,12 @@ def _create_private(path: Path) -> None:
 async def _migrate_postgresql(url: str) -> Migration:
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    from keyturn.storage.postgresql import connect_driver
+    from keyturn.storage.postgresql import WITHOUT_LIMITS, connect_driver
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: connect_driver(url), poolclass=NullPool)
     try:
         async with engine.begin() as connection:
-            await connection.execute(text(_PATIENCE))
+            await connection.execute(text(WITHOUT_LIMITS))
             await connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
             return await connection.run_sync(migrate_connection)
     finally:

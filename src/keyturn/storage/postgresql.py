@@ -78,6 +78,12 @@ _ERRORS = (
     OverflowError,
     UnicodeEncodeError,
 )
+# For work that takes as long as it takes: migrations and restores.
+WITHOUT_LIMITS = """
+SELECT set_config(name, '0', true)
+FROM unnest(ARRAY['lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout']) AS name
+"""
+
 _LOCK = select(func.pg_advisory_xact_lock(WRITER_LOCK))
 
 # Two statements: the write must be visible to others before the head is read, or a revocation that commits in
@@ -165,6 +171,19 @@ class PostgresqlDatabase(Database):
     async def read(self, work: Callable[[Connection], T], *, within_seconds: float = READ_SECONDS) -> T:
         """See Database.read.  One snapshot for the whole closure (REPEATABLE READ, read only)."""
         return await self._on(self._snapshots, work, within_seconds)
+
+    async def maintain(self, work: Callable[[Connection], T]) -> T:
+        """See Database.maintain."""
+        engine = postgresql_engine(self.url, pool_size=1)
+        try:
+            async with engine.begin() as connection:
+                await connection.execute(text(WITHOUT_LIMITS))
+                await connection.execute(_LOCK)
+                return await connection.run_sync(work)
+        except _ERRORS as error:
+            raise translate(error) from error
+        finally:
+            await engine.dispose()
 
     async def head(self) -> Head:
         """Read the head row on a pooled connection."""

@@ -121,6 +121,18 @@ class SqliteDatabase(Database):
                 raise closed() from error
             raise
 
+    async def maintain(self, work: Callable[[Connection], T]) -> T:
+        """See Database.maintain."""
+
+        def run() -> T:
+            try:
+                with self._writer.connect() as connection, connection.begin():
+                    return work(connection)
+            except exc.SQLAlchemyError as error:
+                raise translate(error) from error
+
+        return await asyncio.to_thread(run)
+
     async def head(self) -> Head:
         """Read the head row inline: about 10 us, no thread hop."""
         try:
