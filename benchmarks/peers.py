@@ -52,7 +52,7 @@ def main() -> None:
 
     which, port = sys.argv[1], int(sys.argv[2])
 
-    def load(_target: str) -> object:
+    def load(_target: str) -> Callable[..., Any]:
         if which == "constant":
             return constant
         from benchmarks.plain_app import make
