@@ -17,7 +17,7 @@ from keyturn.errors import ConfigError, ConflictError, IntegrityError, KekError
 from keyturn.kernel.clock import Clock
 from keyturn.kernel.secret import Secret
 from keyturn.storage import backup, kek, nodes
-from keyturn.storage.backup import SERVE_REFUSED, dump, load, serving_is_refused
+from keyturn.storage.backup import RESTORED_SEQ, SERVE_REFUSED, dump, load, serving_is_refused
 from keyturn.storage.backup_format import MANIFEST, SEAL
 from keyturn.storage.change_log import read_head
 from keyturn.storage.database import Database
@@ -90,7 +90,7 @@ def everything(connection: Connection) -> dict[str, list[Any]]:
         table.name: [
             tuple(row)
             for row in connection.execute(select(*table.columns).order_by(*table.primary_key.columns)).all()
-            if not (table is fact and row.name == SERVE_REFUSED)
+            if not (table is fact and row.name in {SERVE_REFUSED, RESTORED_SEQ})
         ]
         for table in metadata.sorted_tables
         if table.name not in left_out

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 SERVE_REFUSED: Final = "serve_refused"
 """The fact that keeps a restored database from being served; its value is the reason."""
 
+RESTORED_SEQ: Final = "restored_seq"
+"""The fact that says up to which number of the log the last restored backup went."""
+
 LOST_REVOCATIONS: Final = "it was restored from a backup, and revocations made since may be missing"
 
 DUMP_SECONDS: Final = 6 * 3600.0
@@ -171,8 +174,14 @@ def _load(connection: Connection, reader: Reader, provider: KekProvider, now: fl
     Keyring(provider).check(connection)
     if read_head(connection).seq != manifest.seq:
         raise IntegrityError("the backup was altered: its log does not end where the manifest says")
-    allow_serving(connection)
-    connection.execute(insert(fact).values(name=SERVE_REFUSED, value=LOST_REVOCATIONS))
+    connection.execute(delete(fact).where(fact.c.name.in_([SERVE_REFUSED, RESTORED_SEQ])))
+    connection.execute(
+        insert(fact),
+        [
+            {"name": SERVE_REFUSED, "value": LOST_REVOCATIONS},
+            {"name": RESTORED_SEQ, "value": str(manifest.seq)},
+        ],
+    )
     for table in (node, election):
         connection.execute(delete(table))
     return start_log(connection, now).log_id
