@@ -43,8 +43,19 @@ grants = st.builds(
 bounds = st.tuples(st.lists(action_patterns, max_size=2).map(tuple), st.lists(resource_patterns, max_size=2).map(tuple))
 
 
-def holder(held: tuple[Grant, ...], token: tuple[Any, Any] = ((), ()), principal: str = "prn") -> Caller:
-    return Caller("wsp", principal, "service", "x", "tok", token[0], token[1], held, ip="10.1.0.1")
+expiries = st.sampled_from([None, None, 120.0, 150.0, 200.0])
+
+
+def holder(
+    held: tuple[Grant, ...],
+    token: tuple[Any, Any] = ((), ()),
+    principal: str = "prn",
+    expires_at: float | None = None,
+) -> Caller:
+    bounds_of_token = (token[0], token[1])
+    return Caller(
+        "wsp", principal, "service", "x", "tok", *bounds_of_token, held, ip="10.1.0.1", token_expires_at=expires_at
+    )
 
 
 def accesses(who: Caller) -> set[tuple[str, Resource, str | None, float]]:
@@ -53,22 +64,23 @@ def accesses(who: Caller) -> set[tuple[str, Resource, str | None, float]]:
         (action, resource, ip, at)
         for action, resource, (ip, at) in product(ACTIONS, RESOURCES, FROM)
         if rules.may(replace(who, ip=ip), action, resource, at)
+        and (who.token_expires_at is None or at < who.token_expires_at)
     }
 
 
-links = st.lists(st.tuples(bounds, st.lists(grants, min_size=1, max_size=6)), min_size=1, max_size=3)
+links = st.lists(st.tuples(bounds, expiries, st.lists(grants, min_size=1, max_size=6)), min_size=1, max_size=3)
 
 
 @settings(deadline=None)
 @given(st.lists(grants, min_size=1, max_size=3).map(tuple), links)
 def test_a_chain_of_grants_never_yields_an_access_that_its_root_did_not_hold(
-    rooted: tuple[Grant, ...], chain: list[tuple[tuple[Any, Any], list[Grant]]]
+    rooted: tuple[Grant, ...], chain: list[tuple[tuple[Any, Any], float | None, list[Grant]]]
 ) -> None:
     """Each holder grants the next whatever the rules let it, through a token of its own; the last one is compared."""
     whole = accesses(holder(rooted))
     held = rooted
-    for token, wished in chain:
-        giver = holder(held, token)
+    for token, expires_at, wished in chain:
+        giver = holder(held, token, expires_at=expires_at)
         given_on = tuple(
             one for one in wished if rules.attenuates(giver, one.actions, one.resource, one.conditions, NOW)
         )
@@ -83,16 +95,41 @@ def test_a_chain_of_grants_never_yields_an_access_that_its_root_did_not_hold(
     token=bounds,
     other=st.lists(grants, min_size=1, max_size=2).map(tuple),
     asked=bounds,
+    ends=st.tuples(expiries, expiries),
     itself=st.booleans(),
 )
 def test_an_issued_token_never_yields_an_access_that_its_issuer_does_not_hold(
-    own: tuple[Grant, ...], token: tuple[Any, Any], other: tuple[Grant, ...], asked: tuple[Any, Any], *, itself: bool
+    own: tuple[Grant, ...],
+    token: tuple[Any, Any],
+    other: tuple[Grant, ...],
+    asked: tuple[Any, Any],
+    ends: tuple[float | None, float | None],
+    *,
+    itself: bool,
 ) -> None:
     """Whether it is issued for another principal or for the issuer itself, through a token that is bounded."""
-    issuer = holder(own, token)
+    issuer = holder(own, token, expires_at=ends[0])
     owner, theirs = ("prn", own) if itself else ("prn_other", other)
-    if rules.may_issue_token(issuer, owner, theirs, asked[0], asked[1], NOW):
-        assert accesses(holder(theirs, asked, owner)) <= accesses(issuer)
+    if rules.may_issue_token(issuer, owner, theirs, asked[0], asked[1], NOW, expires_at=ends[1]):
+        assert accesses(holder(theirs, asked, owner, ends[1])) <= accesses(issuer)
+
+
+@pytest.mark.parametrize(("end", "allowed"), [(None, False), (151.0, False), (150.0, True), (120.0, True)])
+def test_what_an_expiring_token_hands_out_ends_with_it(end: float | None, *, allowed: bool) -> None:
+    everything = Grant("grt", "prn", ("*",), "*", Conditions())
+    giver = holder((everything,), expires_at=150.0)
+    assert rules.attenuates(giver, ("key.read",), "key/*", Conditions(not_after=end), NOW) is allowed
+    for owner in ("prn", "prn_other"):
+        assert rules.may_issue_token(giver, owner, (everything,), (), (), NOW, expires_at=end) is allowed
+
+
+def test_an_expiry_narrows_a_token_to_the_window_of_the_issuers_grant() -> None:
+    """A right held until then can be handed on in a token that ends by then, though the owner's grant does not."""
+    giver = holder((Grant("grt", "prn", ("*",), "*", Conditions(not_after=150.0)),))
+    theirs = (Grant("grt", "prn_other", ("key.read",), "key/*", Conditions()),)
+    assert rules.may_issue_token(giver, "prn_other", theirs, (), (), NOW, expires_at=150.0)
+    assert not rules.may_issue_token(giver, "prn_other", theirs, (), (), NOW, expires_at=151.0)
+    assert not rules.may_issue_token(giver, "prn_other", theirs, (), (), NOW)
 
 
 @given(grants)

@@ -1,3 +1,6 @@
+from datetime import timedelta
+
+import msgspec
 import pytest
 
 from keyturn.access.caller import Credentials
@@ -7,7 +10,7 @@ from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.secret import Secret
 from keyturn.keys.tokens import issue_admin_token
 from keyturn.storage.transaction import Transaction
-from keyturn.wire.access import CreatePrincipal
+from keyturn.wire.access import CreateGrant, CreatePrincipal, GrantConditions
 from keyturn.wire.keys import IssueToken
 from tests.keys.desk import OFFICE, Desk
 
@@ -74,6 +77,26 @@ async def test_a_narrow_token_does_not_make_itself_a_wide_one(desk: Desk) -> Non
     issued = await desk.tokens.issue(desk.admin, admin, IssueToken(name="narrow", scopes=("token.*",)))
     with pytest.raises(ForbiddenError):
         await desk.tokens.issue(bearing(issued.token), admin, IssueToken(name="wide"))
+
+
+async def test_a_short_token_does_not_make_itself_a_lasting_one(desk: Desk) -> None:
+    """A stolen token must end when it was meant to, with everything that was handed out by it."""
+    admin = desk.founded.principal.id
+    issued = await desk.tokens.issue(desk.admin, admin, IssueToken(name="hour", expires_in_seconds=3600))
+    short = bearing(issued.token)
+    for lasting in (IssueToken(name="ever"), IssueToken(name="longer", expires_in_seconds=3601)):
+        with pytest.raises(ForbiddenError) as caught:
+            await desk.tokens.issue(short, admin, lasting)
+        assert (caught.value.code, str(issued.expires_at) in str(caught.value.hint)) == ("exceeds_own_rights", True)
+    grant = CreateGrant(principal=admin, actions=("key.read",), resource="key/*")
+    with pytest.raises(ForbiddenError):
+        await desk.access.grants.create(short, grant)
+    within = GrantConditions(not_after=desk.clock.now_utc() + timedelta(seconds=3600))
+    await desk.access.grants.create(short, msgspec.structs.replace(grant, conditions=within))
+    exact = IssueToken(name="as long", expires_in_seconds=3600)
+    first = await desk.tokens.issue(short, admin, exact, idempotency="once")
+    desk.clock.advance(60)
+    assert await desk.tokens.issue(short, admin, exact, idempotency="once") == first
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ class TokenOwner:
     """Patterns over action names; empty means no restriction beyond the principal's grants."""
     resources: tuple[str, ...]
     """Patterns over resource names; empty likewise."""
+    expires_at: float | None = None
+    """When the token ends; None is never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Caller:
     grants: tuple[Grant, ...]
     ip: str | None = None
     request_id: str | None = None
+    token_expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

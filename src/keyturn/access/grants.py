@@ -141,11 +141,11 @@ def _create(op: Operation, grant: Grant, role: str | None) -> GrantInfo:
     beyond = rules.uncovered(op.caller, grant.actions, grant.resource, grant.conditions, op.now)
     if beyond:
         message = f"{op.caller.principal} does not itself hold {', '.join(beyond)} on {grant.resource}"
-        public = ForbiddenError(
-            message,
-            code="exceeds_own_rights",
-            hint="nobody grants more than they hold; narrow the actions, the resource or the conditions",
-        )
+        hint = "nobody grants more than they hold; narrow the actions, the resource or the conditions"
+        if rules.outlasts(op.caller, grant.conditions.not_after):
+            message = "the grant would outlast the token it is made with"
+            hint = f"set conditions.not_after to {shown(op.caller.token_expires_at)} or earlier"
+        public = ForbiddenError(message, code="exceeds_own_rights", hint=hint)
         raise op.refusal(Action.GRANT_CREATE, grant_resource(grant.id), public)
     made = StoredGrant(grant, "active", op.now, op.caller.principal, None, role)
     store.insert_grant(op.connection, op.workspace, made)

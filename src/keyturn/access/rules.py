@@ -13,12 +13,14 @@ No grants means deny.  A condition whose input is absent does not hold: a grant 
 a resource without one.  No wildcard matches a segment that starts with `~` (`keyturn.kernel.match`).
 
 Nobody hands out more than they hold: for every action pattern handed out, one grant in force now has to cover
-the action pattern and the resource pattern, under conditions that are no stricter than those handed out.
+the action pattern and the resource pattern, under conditions that are no stricter than those handed out.  A token
+that expires hands out nothing that outlasts it: what it grants has to end, and the tokens it issues have to expire, by
+then.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -139,23 +141,32 @@ def may_issue_token(
     scopes: Sequence[str],
     resources: Sequence[str],
     now: float,
+    *,
+    expires_at: float | None = None,
 ) -> bool:
     """Tell whether a token of `principal` would give no access that the caller does not hold itself.
 
-    `grants` are those of the principal.  What the token can do is what its scopes and resources leave of them, so
-    each grant is compared after that narrowing.  For the caller's own principal only its token's bounds count:
-    the grants are the same on both sides.
+    `grants` are those of the principal.  What the token can do is what its scopes, resources and expiry leave of them,
+    so each grant is compared after that narrowing.  For the caller's own principal only its token's bounds count:
+    the grants are the same on both sides.  No token outlasts the one that it was issued with.
     """
+    if outlasts(caller, expires_at):
+        return False
     if principal == caller.principal:
         return _within(scopes, caller.token_scopes) and _within(resources, caller.token_resources)
     return all(
-        _hands_out(caller, (action, scope), (grant.resource, kept), grant.conditions, now)
+        _hands_out(caller, (action, scope), (grant.resource, kept), _until(grant.conditions, expires_at), now)
         for grant in grants
         for action in grant.actions
         for scope in scopes or (action,)
         for kept in resources or (grant.resource,)
         if not (_disjoint(action, scope) or _disjoint(grant.resource, kept))
     )
+
+
+def outlasts(caller: Caller, end: float | None) -> bool:
+    """Tell whether what ends then (None is never) would outlast the caller's token."""
+    return caller.token_expires_at is not None and (end is None or end > caller.token_expires_at)
 
 
 def require_within_cap(cap: int | None, held: int, adding: int, whose: str) -> None:
@@ -220,6 +231,7 @@ def _hands_out(
     return (
         (not caller.token_scopes or _one_covers(caller.token_scopes, actions))
         and (not caller.token_resources or _one_covers(caller.token_resources, resources))
+        and not outlasts(caller, conditions.not_after)
         and any(
             _one_covers(grant.actions, actions)
             and _one_covers((grant.resource,), resources)
@@ -250,6 +262,13 @@ def _as_strict(given: Conditions, held: Conditions) -> bool:
     if held.not_after is not None and (given.not_after is None or given.not_after > held.not_after):
         return False
     return not held.cidrs or (bool(given.cidrs) and all(_inside(one, held.cidrs) for one in given.cidrs))
+
+
+def _until(conditions: Conditions, end: float | None) -> Conditions:
+    """Return the conditions with nothing that holds past the end."""
+    if end is None or (conditions.not_after is not None and conditions.not_after <= end):
+        return conditions
+    return replace(conditions, not_after=end)
 
 
 def _inside(cidr: str, wider: Iterable[str]) -> bool:

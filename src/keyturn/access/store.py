@@ -48,6 +48,7 @@ def load_caller(connection: Connection, owner: TokenOwner, credentials: Credenti
         grants=tuple(load_grants(connection, owner.workspace, owner.principal)),
         ip=credentials.ip,
         request_id=credentials.request_id,
+        token_expires_at=owner.expires_at,
     )
 
 

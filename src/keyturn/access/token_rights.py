@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from keyturn.access import rules, store
 from keyturn.access.model import Principal, principal_resource
+from keyturn.access.moments import shown
 from keyturn.access.principals import authorised
 from keyturn.errors import ConflictError, ForbiddenError
 from keyturn.wire.actions import Action
@@ -21,7 +22,9 @@ def token_owner(op: Operation, action: Action, principal_id: str) -> Principal:
     return authorised(op, action, principal_id)
 
 
-def require_issuable(op: Operation, owner: Principal, scopes: Sequence[str], resources: Sequence[str]) -> None:
+def require_issuable(
+    op: Operation, owner: Principal, scopes: Sequence[str], resources: Sequence[str], expires_at: float | None
+) -> None:
     """Raise unless the caller may make a token with these bounds for the principal.
 
     InputError for bounds that match nothing, ConflictError for a principal that is disabled, and a recorded
@@ -32,11 +35,11 @@ def require_issuable(op: Operation, owner: Principal, scopes: Sequence[str], res
         message = f"principal {owner.id} is {owner.state}"
         raise ConflictError(message, code="principal_disabled", hint="enable the principal first")
     grants = store.load_grants(op.connection, op.workspace, owner.id)
-    if not rules.may_issue_token(op.caller, owner.id, grants, scopes, resources, op.now):
+    if not rules.may_issue_token(op.caller, owner.id, grants, scopes, resources, op.now, expires_at=expires_at):
         message = f"a token of {owner.id} with these bounds could do more than {op.caller.principal} can"
-        public = ForbiddenError(
-            message,
-            code="exceeds_own_rights",
-            hint="narrow the token by scopes and resources to what you hold yourself",
-        )
+        hint = "narrow the token by scopes and resources to what you hold yourself"
+        if rules.outlasts(op.caller, expires_at):
+            message = "the new token would outlast the one it is issued with"
+            hint = f"let it expire by {shown(op.caller.token_expires_at)}"
+        public = ForbiddenError(message, code="exceeds_own_rights", hint=hint)
         raise op.refusal(Action.TOKEN_ISSUE, principal_resource(owner.id), public)

@@ -106,6 +106,7 @@ class SystemTokens:
             token_id=row.id,
             scopes=_read_texts(row.scopes_json),
             resources=resources_of(_read_metadata(row.metadata_json)),
+            expires_at=row.expires_at,
         )
 
     def issue(

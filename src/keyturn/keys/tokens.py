@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from keyturn.access import ports
     from keyturn.access.caller import Credentials
     from keyturn.access.door import Door, Operation
+    from keyturn.access.model import Principal
     from keyturn.storage.keyring import Keyring
     from keyturn.storage.transaction import Transaction
 
@@ -52,7 +53,7 @@ class TokenService:
     ) -> IssuedToken:
         """Issue a token to a principal; its secret is in the answer and nowhere else.
 
-        Raises ForbiddenError when it could do more than the caller can.
+        Raises ForbiddenError when it could do more than the caller can, or for longer than the caller's own token.
         """
         attempt = Attempt.of(credentials, Action.TOKEN_ISSUE, idempotency, principal_id, request)
 
@@ -61,9 +62,8 @@ class TokenService:
 
         def work(op: Operation) -> IssuedToken:
             owner = token_owner(op, Action.TOKEN_ISSUE, principal_id)
-            require_issuable(op, owner, request.scopes, request.resources)
             replay = Replay(IssuedToken, lambda issued: issued.id, lambda token_id: again(op, token_id))
-            return idempotent(op, attempt, replay, lambda: self._issue(op, principal_id, request))
+            return idempotent(op, attempt, replay, lambda: self._issue(op, owner, request))
 
         return (await self._door.write(credentials, work, attempt=attempt)).value
 
@@ -106,8 +106,10 @@ class TokenService:
         effect = await effect_of(self._door.database, committed, STALE_AFTER_SECONDS)
         return TokenEffect(**_fields(committed.value), **effect)
 
-    def _issue(self, op: Operation, principal_id: str, request: IssueToken) -> IssuedToken:
+    def _issue(self, op: Operation, owner: Principal, request: IssueToken) -> IssuedToken:
+        principal_id = owner.id
         expires_at = rules.expiry(request.expires_at, request.expires_in_seconds, op.now)
+        require_issuable(op, owner, request.scopes, request.resources, expires_at)
         issued = self._tokens.issue(
             op.transaction,
             workspace=op.workspace,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
@@ -27,7 +27,9 @@ class FakeTokenAuthority:
     def prove(self, connection: Connection, presented: str, now: float) -> TokenOwner | None:  # noqa: ARG002 -- the port
         """Return whose token it is."""
         owner, expires_at = self.owners.get(presented, (None, None))
-        return None if expires_at is not None and now >= expires_at else owner
+        if owner is None or (expires_at is not None and now >= expires_at):
+            return None
+        return replace(owner, expires_at=expires_at)
 
     def issue(
         self,
