@@ -46,6 +46,16 @@ async def test_a_key_imported_elsewhere_just_now_is_looked_up(world: World) -> N
     assert (await world.verify(SECRET)).key_id == issued.id
 
 
+async def test_a_look_up_in_one_keyspace_does_not_answer_for_another(world: World) -> None:
+    """Two who ask at once about the same secret, each in its own keyspace, do not share an answer."""
+    old, new = await world.create_keyspace("old", foreign=True), await world.create_keyspace("new", foreign=True)
+    await world.follow()
+    await world.verify("junk")
+    issued = await world.issue(new, presented=SECRET)
+    there, here = await asyncio.gather(world.verify(SECRET, keyspace=old.name), world.verify(SECRET, keyspace=new.name))
+    assert (there.code, here.key_id) == ("NOT_FOUND", issued.id)
+
+
 async def test_an_imported_key_is_not_found_by_another_workspace(world: World) -> None:
     keyspace = await world.create_keyspace(foreign=True)
     await world.issue(keyspace, presented=SECRET)

@@ -36,6 +36,8 @@ LOOKUPS_PER_SECOND: Final = 50.0
 LOOKUPS_BURST: Final = 100.0
 CAUGHT_UP_SECONDS: Final = 2.0
 
+_Question = tuple[str, "str | None", str]
+
 
 class Lookup:
     """Asks the database on behalf of verify; for one event loop."""
@@ -50,7 +52,7 @@ class Lookup:
         self._proofs = proofs
         self._follower = follower
         self._bucket = TokenBucket(LOOKUPS_PER_SECOND, LOOKUPS_BURST, clock.boottime)
-        self._flights: dict[tuple[str, str], asyncio.Task[Replica]] = {}
+        self._flights: dict[_Question, asyncio.Task[Replica]] = {}
         self._slots = proofs.slots
         self.lookups = 0
         self.throttled = 0
@@ -62,8 +64,8 @@ class Lookup:
         None means that there is no room for a look-up and this node has meanwhile seen every commit: look into the
         replica again.  Raises StorageError, or StaleError when the node did not catch up.
         """
-        # Kept apart by workspace: foreign keys are searched among those of one.
-        question = (workspace, request.presented)
+        # Kept apart by workspace and keyspace: foreign keys are searched among those of one.
+        question = (workspace, request.keyspace, request.presented)
         flight = self._flights.get(question)
         if flight is None:
             if self._slots.crowded or not self._bucket.take():
@@ -89,7 +91,7 @@ class Lookup:
             self.read_throughs += 1
             return await self._door.read(credentials, work)
 
-    def _landed(self, question: tuple[str, str], flight: asyncio.Task[Replica]) -> None:
+    def _landed(self, question: _Question, flight: asyncio.Task[Replica]) -> None:
         self._flights.pop(question, None)
         if not flight.cancelled():
             flight.exception()  # seen, even when everybody who waited has gone
