@@ -1,6 +1,8 @@
 """Profiles: an address and a token, saved by `keyturn login` in one file of mode 0600.
 
     ~/.config/keyturn/profiles.json    {"default": {"url": "…", "token": "…"}}
+
+A file that others can read is refused.
 """
 
 from __future__ import annotations

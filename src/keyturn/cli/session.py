@@ -1,8 +1,10 @@
 """A session with the server: address and token from the settings or a profile, errors from problem details.
 
     session = open_session()
-    reply = session.post("/api/v1/keys", {"keyspace": "orders", ...}, idempotency=True)
+    reply = session.post("/keys", {"keyspace": "orders", ...}, idempotency=True)
     reply.json["id"], reply.etag
+
+Paths are below the API root.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class Session:
 
     def __init__(self, url: str, token: Secret | None) -> None:
         """Hold the address and the token; nothing is sent yet.  Connections end with the command that runs."""
-        import httpx  # noqa: PLC0415 -- 230 ms; only commands that talk to a server pay for it
+        import httpx  # 230 ms; only commands that talk to a server pay for it
 
         self.url = url
         self._token = token
@@ -106,7 +108,7 @@ class Session:
 
     def lines(self, path: str, params: Mapping[str, Any] | None = None) -> Iterator[str]:
         """Yield the lines of a streamed answer."""
-        import httpx  # noqa: PLC0415 -- see __init__
+        import httpx  # see __init__
 
         try:
             with self._client.stream("GET", API + path, params=_present(params), headers=self._headers()) as response:
@@ -126,7 +128,7 @@ class Session:
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        import httpx  # noqa: PLC0415 -- see __init__
+        import httpx  # see __init__
 
         try:
             response = self._client.request(
@@ -188,11 +190,11 @@ def _error_of(response: httpx.Response) -> errors.KeyturnError:
     problem = problem if isinstance(problem, dict) else {}
     message = problem.get("detail") or problem.get("title") or f"the server answered {response.status_code}"
     code, field, hint = problem.get("code"), problem.get("field"), problem.get("hint")
-    if response.status_code == 429:  # noqa: PLR2004 -- Too Many Requests
+    if response.status_code == 429:  # Too Many Requests
         return errors.ThrottledError(message, retry_after_seconds=float(response.headers.get("retry-after", "1")))
     kind = _BY_STATUS.get(response.status_code)
     if kind is None:
-        kind = errors.UnavailableError if response.status_code >= 500 else errors.ConflictError  # noqa: PLR2004
+        kind = errors.UnavailableError if response.status_code >= 500 else errors.ConflictError
     return kind(message, code=code, field=field, hint=hint)
 
 
