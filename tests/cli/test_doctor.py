@@ -81,6 +81,34 @@ def test_a_pending_migration_is_named(doctor: Doctor, data: Path) -> None:
     assert (code, wrong["schema"]["next"]) == (1, "run `keyturn migrate`")
 
 
+def test_a_damaged_file_is_named(doctor: Doctor, data: Path) -> None:
+    with (data / "keyturn.db").open("r+b") as file:
+        file.seek(8192)
+        file.write(b"\xff" * 65536)
+    code, wrong, _ = doctor()
+    assert code == 1
+    assert {"integrity", "database"} & set(wrong)
+
+
+def test_a_database_held_by_another_process_is_named(
+    doctor: Doctor, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keyturn.storage.sqlite.SqliteDatabase.__init__.__kwdefaults__", {"busy_seconds": 0.1})
+    holder = sqlite3.connect(data / "keyturn.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        assert doctor()[1]["writes"]["state"] == "fault"
+    finally:
+        holder.close()
+
+
+def test_a_database_out_of_reach_is_named_without_its_password(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    password = "pass" + "word-of-the-database"
+    monkeypatch.setenv("KEYTURN_DATABASE_URL", f"postgresql://keyturn:{password}@127.0.0.1:{free_port()}/keyturn")
+    code, wrong, printed = doctor()
+    assert (code, wrong["database"]["state"], password in printed) == (1, "fault", False)
+
+
 def test_a_full_disk_is_named(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=10**9, used=10**9, free=0))
     code, wrong, _ = doctor()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import stat
 import threading
 import time
@@ -15,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 import pytest
 
+from keyturn.bootstrap.preparation import prepare
 from keyturn.cli.main import main
+from keyturn.config import Settings
 from keyturn.errors import UnavailableError
 from keyturn.testing.server import RunningServer
 
@@ -193,3 +197,32 @@ def test_nothing_is_made_where_there_is_no_installation(
     ):
         assert run(*command)[0] == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_token_that_cannot_be_written_is_not_issued(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    prepare(Settings(data=data))
+    settle_on(monkeypatch, data, None)
+    code, out, err = run("admin-token", "--output", tmp_path / "absent" / "token")
+    assert (code, out, "nothing was issued" in err) == (2, "", True)
+    with contextlib.closing(sqlite3.connect(data / "keyturn.db")) as connection:
+        leaves = connection.execute("SELECT action FROM audit_leaf").fetchall()
+    assert leaves == [("system.bootstrap",)]
+
+
+def test_a_backup_overwrites_nothing_and_a_torn_one_restores_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data, target, file = tmp_path / "data", tmp_path / "target", tmp_path / "keyturn.backup"
+    prepare(Settings(data=data))
+    settle_on(monkeypatch, data, None)
+    assert run("backup", "--output", file)[0] == 0
+    whole = file.read_bytes()
+    assert run("backup", "--output", file)[0] == 3
+    assert file.read_bytes() == whole
+    file.write_bytes(whole[: len(whole) // 2])
+    settle_on(monkeypatch, target, None)
+    assert run("restore", file, "--accept-lost-revocations")[0] == 1
+    assert not target.exists()

@@ -172,7 +172,7 @@ async def _database(settings: Settings) -> list[Finding]:
         database = make_database(settings, Clock())
         await database.open()
     except KeyturnError as error:
-        return [fault("database", error)]
+        return [fault("database", error), _root_key_alone(settings)]
     found: list[Finding] = [Finding("database", "ok", f"{database.dialect} answers")]
     try:
         await _schema(settings, database, found)
@@ -215,6 +215,15 @@ async def _root_key(settings: Settings, database: Database) -> Finding:
     except KeyturnError as error:
         return fault("root_key", error)
     return Finding("root_key", "ok", f"{provider.id}" if wanted else f"{provider.id}, and nothing is sealed yet")
+
+
+def _root_key_alone(settings: Settings) -> Finding:
+    # Which one is wanted, and whether any is before the first start, only the database could tell.
+    try:
+        provider = load_provider(settings, create=False)
+    except KeyturnError as error:
+        return Finding("root_key", "warn", error.message, error.hint)
+    return Finding("root_key", "ok", f"{provider.id}; whether it is the right one, the database would have to tell")
 
 
 async def _writes(database: Database) -> Finding:
