@@ -12,16 +12,18 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from keyturn.errors import ConfigError
 from keyturn.kernel.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PREFIX = "KEYTURN_"
+_DATABASE_SCHEMES = frozenset({"postgresql", "postgres", "postgresql+asyncpg"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +124,7 @@ class Settings:
         """The PostgreSQL address in the driver's form, None for SQLite.  Holds a password: never log it."""
         if self.database_url is None:
             return None
-        scheme, _, rest = self.database_url.reveal().partition("://")
-        if scheme not in {"postgresql", "postgres", "postgresql+asyncpg"} or not rest:
-            message = f"{PREFIX}DATABASE_URL has scheme {scheme[:32]!r}; expected postgresql://"
-            raise ConfigError(message, hint="leave it empty to use SQLite")
+        _, _, rest = self.database_url.reveal().partition("://")
         return f"postgresql+asyncpg://{rest}"
 
     @property
@@ -170,29 +169,57 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     for variable, value in given.items():
         if not variable.startswith(PREFIX):
             continue
-        setting = known.get(variable)
-        if setting is not None:
-            if value:
-                values[setting.name] = value
+        setting = known.get(variable) or known.get(variable.removesuffix("_FILE"))
+        if setting is None or (variable != setting.variable and not setting.secret):
+            raise _unknown(variable, known)
+        if not value:
             continue
-        setting = known.get(variable.removesuffix("_FILE"))
-        if setting is None or not setting.secret:
-            message = f"{variable} is not a setting"
-            raise ConfigError(message, hint="see docs/operations/settings.md; a misspelt name is refused")
-        if value:
-            values[setting.name] = _read_secret(variable, value)
+        if setting.name in values:
+            message = f"{setting.variable} and {setting.variable}_FILE are both set"
+            raise ConfigError(message, hint="set one of them")
+        values[setting.name] = value if variable == setting.variable else _read_secret(variable, value)
     return _parse(values)
+
+
+def _unknown(variable: str, known: Iterable[str]) -> ConfigError:
+    from difflib import get_close_matches
+
+    name = variable.removeprefix(PREFIX)
+    hint = "see docs/operations/settings.md; a misspelt name is refused"
+    if name.startswith(("SERVICE_", "PORT_")):
+        hint = "Kubernetes sets it for a service named keyturn: set `enableServiceLinks: false` in the pod"
+    elif near := get_close_matches(name, [one.removeprefix(PREFIX) for one in known], 1, 0.7):
+        hint = f"did you mean {PREFIX}{near[0]}?"
+    return ConfigError(f"{variable} is not a setting", hint=hint)
 
 
 def _read_secret(variable: str, path: str) -> str:
     try:
-        return Path(path).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        text = Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeError) as error:
         message = f"{variable} names {path!r}, which cannot be read"
-        raise ConfigError(message, hint="check the path and its mode", internal=type(error).__name__) from error
+        raise ConfigError(message, hint="check the path and its mode", internal=type(error).__name__) from None
+    if not text:
+        message = f"{variable} names {path!r}, which is empty"
+        raise ConfigError(message)
+    return text
+
+
+def _check_database_url(text: str) -> None:
+    """Refuse what is no PostgreSQL address; the text may hold a password and is not shown."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in _DATABASE_SCHEMES and not parts.fragment and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or "://" not in text:
+        message = f"{PREFIX}DATABASE_URL is not of the form postgresql://user:password@host:port/name"
+        raise ConfigError(message, hint="percent-encode what is special in the password; leave it empty to use SQLite")
 
 
 def _parse(values: dict[str, str]) -> Settings:
+    if "database_url" in values:
+        _check_database_url(values["database_url"])
     tls = values.get("tls", "")
     if tls not in {"", "terminated"}:
         message = f"KEYTURN_TLS is {tls[:32]!r}; expected `terminated` or nothing"
@@ -225,7 +252,7 @@ def _integer(values: dict[str, str], name: str, default: int, low: int, high: in
     text = values.get(name)
     if text is None:
         return default
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1  # noqa: PLR2004 -- fits 32 bits
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
     if not low <= number <= high:
         message = f"{PREFIX}{name.upper()} is {text[:32]!r}; expected a whole number from {low} to {high}"
         raise ConfigError(message)
