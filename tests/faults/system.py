@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -34,6 +35,11 @@ def async_client_of(server: RunningServer, *, token: str | None = None, seconds:
     return httpx.AsyncClient(
         base_url=server.url, headers=_bearer(token or server.admin_token), timeout=seconds, limits=limits
     )
+
+
+def start_beside(start: Start, first: RunningServer, url: str) -> RunningServer:
+    """Start another server on the database of the first, with its root key."""
+    return start(url, env={"KEYTURN_KEK_PATH": str(first.data_dir / "kek")})
 
 
 def new_keyspace(client: httpx.Client, name: str = "orders", *, stale_after_seconds: int = 60) -> None:
@@ -125,71 +131,106 @@ class Ledger:
 
 
 class Proxy:
-    """A TCP proxy between one server and its database that can be frozen and cut; runs on the test's event loop.
+    """A TCP proxy between one server and PostgreSQL that can be frozen and cut; it runs in a thread of its own.
 
     Frozen, it takes and answers nothing, as a network that drops every packet; cut, it resets what there is and
     refuses what comes.
     """
 
-    def __init__(self, port: int) -> None:
-        self.port = 0
-        self._target = port
-        self._server: asyncio.Server | None = None
-        self._flows = asyncio.Event()
-        self._flows.set()
+    def __init__(self, url: str) -> None:
+        self._before, _, rest = url.rpartition(":")
+        target, _, self._after = rest.partition("/")
+        self._target = int(target)
+        self._port = 0
         self._is_cut = False
+        self._is_frozen = False
+        self._spares_confirms = False
+        self._flows: asyncio.Condition
         self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._begun = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._begun.wait(10)
         return self
 
-    async def __aexit__(self, *exception: object) -> None:
-        assert self._server is not None
-        self._server.close()
+    def __exit__(self, *exception: object) -> None:
         self.cut()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
 
-    def freeze(self) -> None:
-        """Let nothing through; connections stay open and unanswered."""
-        self._flows.clear()
+    @property
+    def url(self) -> str:
+        """The address of the same database through this proxy."""
+        return f"{self._before}:{self._port}/{self._after}"
+
+    def freeze(self, *, spare_confirms: bool = False) -> None:
+        """Let nothing through; connections stay open and unanswered.
+
+        With `spare_confirms` the connection on which the node proves its freshness works on.
+        """
+        self._spares_confirms = spare_confirms
+        self._is_frozen = True
 
     def cut(self) -> None:
         """Reset every connection and refuse new ones."""
         self._is_cut = True
-        for writer in self._writers:
-            writer.transport.abort()
+        self._loop.call_soon_threadsafe(self._abort_all)
 
     def heal(self) -> None:
         """Let everything through again, what was held back included."""
-        self._is_cut = False
-        self._flows.set()
+        self._is_cut = self._is_frozen = self._spares_confirms = False
+        asyncio.run_coroutine_threadsafe(self._notify(), self._loop).result(10)
+
+    def _run(self) -> None:
+        async def begin() -> asyncio.Server:
+            self._flows = asyncio.Condition()
+            return await asyncio.start_server(self._serve, "127.0.0.1", 0)
+
+        asyncio.set_event_loop(self._loop)
+        server = self._loop.run_until_complete(begin())
+        self._port = server.sockets[0].getsockname()[1]
+        self._begun.set()
+        self._loop.run_forever()
+        server.close()
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._abort_all()
+        self._loop.run_until_complete(asyncio.sleep(0.01))
+        self._loop.close()
+
+    def _abort_all(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _notify(self) -> None:
+        async with self._flows:
+            self._flows.notify_all()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._is_cut:
             writer.transport.abort()
             return
         self._writers.add(writer)
-        await self._flows.wait()
+        flow = _Flow()
         try:
+            await self._wait(flow)
             there, back = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
             writer.transport.abort()
             return
         self._writers.add(back)
-        for source, sink in ((reader, back), (there, writer)):
-            task = asyncio.create_task(self._pump(source, sink))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        await asyncio.gather(self._pump(flow, reader, back), self._pump(flow, there, writer))
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pump(self, flow: _Flow, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         try:
             while data := await source.read(65536):
-                await self._flows.wait()
+                flow.confirms = flow.confirms or b"UPDATE node SET applied" in data
+                await self._wait(flow)
                 sink.write(data)
                 await sink.drain()
         except OSError:
@@ -197,6 +238,17 @@ class Proxy:
         finally:
             sink.transport.abort()
             self._writers.discard(sink)
+
+    async def _wait(self, flow: _Flow) -> None:
+        while self._is_frozen and not (self._spares_confirms and flow.confirms):
+            async with self._flows:
+                await self._flows.wait()
+
+
+class _Flow:
+    """One connection through the proxy; `confirms` when it is the one of the confirming thread."""
+
+    confirms = False
 
 
 def _bearer(token: str) -> dict[str, str]:

@@ -119,8 +119,8 @@ class Writer:
             actions += ["rotate", "rotate"]
         action = self._chance.choice(actions)
         if action == "rotate":
-            body = {"overlap_seconds": self._chance.choice([0, 3600])}
-            return Attempt(action, f"/keys/{key.id}/rotate", body, key, again)
+            overlap = {"overlap_seconds": self._chance.choice([0, 3600])}
+            return Attempt(action, f"/keys/{key.id}/rotate", overlap, key, again)
         if action == "update":
             return Attempt(action, f"/keys/{key.id}", {"name": name}, key, {})
         return Attempt(action, f"/keys/{key.id}/{action}", {}, key, {})
