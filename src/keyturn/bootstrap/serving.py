@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
+import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
@@ -146,18 +149,17 @@ def announcement(settings: Settings, port: int, prepared: Preparation) -> str:
     lines = [f"Keyturn {__version__} on {url}  (API documentation: {url}/docs)"]
     if prepared.first_start:
         token = prepared.token_path.resolve()
-        call = (
-            f"curl -sS -H \"Authorization: Bearer $(cat '{token}')\" -H 'Content-Type: application/json' {url}/api/v1"
-        )
-        issue = '{"keyspace": "orders", "owner": "alice", "purpose": "trying Keyturn", "scopes": ["orders:read"]}'
+        where = f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH KEYTURN_URL={url}"
+        issue = "keyturn keys issue orders --owner team-web --purpose trial --scope orders:read"
+        shown = """tee /dev/stderr | awk '$1 == "key:" {print $2}'"""
         lines += [
             "",
             f"First start: the admin token is in {token}",
             "Try, in another terminal: create a keyspace, issue a key, verify it.",
             "",
-            f'{call}/keyspaces -d \'{{"name": "orders", "prefix": "acme", "environment": "production"}}\'',
-            f'KEY=$({call}/keys -d \'{issue}\' | sed \'s/.*"key":"\\([^"]*\\)".*/\\1/\'); echo "$KEY"',
-            f'{call}/verify -d "{{\\"key\\": \\"$KEY\\", \\"scopes\\": \\"orders:read\\"}}"',
+            f"export {where} KEYTURN_TOKEN_FILE={shlex.quote(str(token))}",
+            "keyturn keyspaces create orders --prefix acme --environment production",
+            f"{issue} | {shown} | keyturn keys verify --scopes orders:read",
             "",
         ]
     return "\n".join(lines)
