@@ -77,7 +77,7 @@ def test_every_example_is_accepted_unless_it_is_an_ellipsis() -> None:
         ("KEYTURN_DATABASE_URI", "did you mean KEYTURN_DATABASE_URL?"),
         ("KEYTURN_SERVICE_HOST", "enableServiceLinks"),
         ("KEYTURN_SOMETHING_ELSE_ENTIRELY", "settings.md"),
-        ("KEYTURN_DATA_FILE", "KEYTURN_DATA"),
+        ("KEYTURN_DATA_FILE", "settings.md"),
     ],
 )
 def test_misspelt_variable_is_no_silent_default(variable: str, hint: str) -> None:
