@@ -14,6 +14,7 @@ import pytest
 from keyturn.http import keys as key_routes
 from keyturn.http.app import create_app
 from keyturn.http.edge import EdgeSettings
+from keyturn.kernel.ids import new_id
 from tests.keys.desk import Desk, opened_desk
 
 API = "/api/v1"
@@ -201,3 +202,54 @@ async def test_a_token_is_issued_listed_and_revoked(edge: Edge) -> None:
 def test_every_operation_has_a_summary() -> None:
     documented: Callable[[Any], str | None] = lambda route: route.fn.__doc__  # noqa: E731 -- one line is all
     assert all(documented(route) for route in key_routes.ROUTES)
+
+
+async def test_a_masked_key_or_keyspace_and_one_that_is_absent_are_the_same_bytes(edge: Edge) -> None:
+    """Not status, headers, body or the number of commits tell a stranger that a key or a keyspace exists."""
+    key = (await edge.made())["id"]
+    absent_key = new_id("key", edge.desk.clock.now())
+    _, stranger = await edge.desk.hire("stranger", ("key.*", "key/mine/*"), ("keyspace.*", "keyspace/mine"))
+    bearer = {"authorization": f"Bearer {stranger.token.reveal()}", "x_request_id": "same"}
+    attempts: list[tuple[str, str, Any]] = [
+        ("GET", "/keys/{key}", None),
+        ("PATCH", "/keys/{key}", {"name": "x"}),
+        *[("POST", f"/keys/{{key}}/{verb}", None) for verb in ("rotate", "retire", "disable", "enable", "revoke")],
+        ("GET", "/keyspaces/{keyspace}", None),
+        ("PATCH", "/keyspaces/{keyspace}", {"description": "x"}),
+        *[("POST", f"/keyspaces/{{keyspace}}/{verb}", None) for verb in ("disable", "enable", "rotate-pepper")],
+        ("POST", "/keys", {"keyspace": "{keyspace}", "owner": "a", "purpose": "b"}),
+    ]
+    for method, path, body in attempts:
+        seen = []
+        for names in ({"key": key, "keyspace": "orders"}, {"key": absent_key, "keyspace": "absent"}):
+            before = len(await edge.desk.news())
+            filled = body and {name: value.format(**names) for name, value in body.items()}
+            answer = await edge.send(method, path.format(**names), filled, **bearer)
+            shown = answer.content
+            for name in names.values():
+                shown = shown.replace(name.encode(), b"<name>")
+            seen.append((answer.status_code, dict(answer.headers), shown, len(await edge.desk.news()) - before))
+        assert seen[0] == seen[1], (method, path)
+        assert (seen[0][0], seen[0][3]) == (404, 1), (method, path)
+
+
+async def test_looking_for_a_key_that_is_not_there_is_no_denial_for_who_may_read_all(edge: Edge) -> None:
+    await edge.made()
+    before = await edge.desk.news()
+    for path in (
+        f"/keys/{new_id('key', edge.desk.clock.now())}",
+        "/keys/none",
+        f"/keys/{'x' * 3000}",
+        "/keyspaces/none",
+    ):
+        answer = await edge.send("GET", path)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
+    assert await edge.desk.news() == before
+
+
+async def test_names_that_cannot_be_are_not_there_for_a_stranger_either(edge: Edge) -> None:
+    _, stranger = await edge.desk.hire("stranger")
+    bearer = {"authorization": f"Bearer {stranger.token.reveal()}"}
+    for name in ("~system", "%C3%BC", "a%20b", "*", "x" * 400, "x" * 3000):
+        for path in (f"/keys/{name}", f"/keyspaces/{name}"):
+            assert (await edge.send("GET", path, **bearer)).status_code == 404, path

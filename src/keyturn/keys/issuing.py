@@ -54,7 +54,7 @@ class Keyspaces:
         """
         found = self._load(name)
         resource = None if found is None else Resource(f"key/{found.name}/{key_id}", found.environment)
-        self._op.authorise(action, resource, kind="keyspace", name=name)
+        self._op.authorise(action, resource, kind="keyspace", name=name, absent=Resource(f"key/{name}/{key_id}"))
 
     def usable(self, name: str) -> Keyspace:
         """Return a keyspace that was authorised; raises ConflictError unless it takes new keys."""

@@ -237,7 +237,8 @@ def resource_of(of: Keyspace) -> Resource:
 def authorised_keyspace(op: Operation, action: Action, name: str, *, lock: bool = False) -> Keyspace:
     """Load a keyspace for an action; one that the caller may not know of answers as if there were none."""
     found = keyspace_store.load_keyspace(op.connection, op.workspace, name, lock=lock)
-    op.authorise(action, None if found is None else resource_of(found), kind="keyspace", name=name)
+    resource = None if found is None else resource_of(found)
+    op.authorise(action, resource, kind="keyspace", name=name, absent=Resource(f"keyspace/{name}"))
     if found is None:
         raise not_found("keyspace", name)
     return found

@@ -42,9 +42,12 @@ def resource_of(key: Key) -> Resource:
 def authorised_key(op: Operation, action: Action, key_id: str, *, lock: bool = False) -> Key:
     """Load a key for an action; one that the caller may not know of answers as if there were none."""
     found = store.load_key(op.connection, op.workspace, key_id, lock=lock) if is_id("key", key_id) else None
-    op.authorise(action, None if found is None else resource_of(found), kind="key", name=key_id[:64])
+    shown = key_id[:64]
+    resource = None if found is None else resource_of(found)
+    # No keyspace is named so: whoever may not act on keys of every keyspace cannot tell where this one would be.
+    op.authorise(action, resource, kind="key", name=shown, absent=Resource(f"key/NONE/{shown}"))
     if found is None:
-        raise not_found("key", key_id[:64])
+        raise not_found("key", shown)
     return found
 
 
