@@ -216,6 +216,22 @@ async def test_a_masked_thing_and_one_that_is_absent_are_the_same_bytes_but_for_
         assert answers[0][0] == 404
 
 
+async def test_an_operation_that_needs_no_body_takes_none(api: Api) -> None:
+    bot = await api.made("/principals", {"kind": "agent", "name": "bot"})
+    await api.made("/roles", {"name": "ops"})
+    await api.call("POST", "/roles/ops/members", {"principal": bot["id"]})
+    grant = await api.made("/grants", {"principal": bot["id"], "actions": ["key.read"], "resource": "key/*"})
+    for path in (
+        f"/principals/{bot['id']}/disable",
+        f"/principals/{bot['id']}/enable",
+        f"/roles/ops/members/{bot['id']}/remove",
+        f"/grants/{grant['id']}/revoke",
+    ):
+        assert (await api.call("POST", path)).status_code == 200, path
+        unknown = await api.call("POST", path, {"force": True})
+        assert (unknown.status_code, unknown.json()["field"]) == (400, "force"), path
+
+
 async def test_who_may_read_but_not_act_gets_403(api: Api) -> None:
     _, reader = await api.house.hire("reader", ("principal.read", "*"))
     answer = await api.call("POST", f"/principals/{api.house.founded.principal.id}/disable", {}, by=reader)

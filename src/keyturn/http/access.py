@@ -42,6 +42,9 @@ from keyturn.wire.access import (
 )
 from keyturn.wire.keys import Empty
 
+# What a request without any body asks for.
+NOTHING = Empty()
+
 # --- workspaces ------------------------------------------------------------------------------------------------------
 
 
@@ -154,9 +157,9 @@ async def update_principal(
 )
 async def disable_principal(
     principal_id: FromPath[str],
-    data: JSONBody[Empty],  # noqa: ARG001 -- declared so that an unknown field is refused
     credentials: Given[Credentials],
     access: Given[AccessService],
+    data: JSONBody[Empty] = NOTHING,  # noqa: ARG001 -- declared so that an unknown field is refused
 ) -> Tagged[PrincipalEffect]:
     """Disable a principal.
 
@@ -174,9 +177,9 @@ async def disable_principal(
 )
 async def enable_principal(
     principal_id: FromPath[str],
-    data: JSONBody[Empty],  # noqa: ARG001 -- as above
     credentials: Given[Credentials],
     access: Given[AccessService],
+    data: JSONBody[Empty] = NOTHING,  # noqa: ARG001 -- as above
 ) -> Tagged[PrincipalEffect]:
     """Enable a disabled principal."""
     changed = await access.principals.enable(credentials, principal_id)
@@ -232,9 +235,9 @@ async def assign_role(
 async def unassign_role(
     name: FromPath[str],
     principal_id: FromPath[str],
-    data: JSONBody[Empty],  # noqa: ARG001 -- as above
     credentials: Given[Credentials],
     access: Given[AccessService],
+    data: JSONBody[Empty] = NOTHING,  # noqa: ARG001 -- as above
 ) -> RoleEffect:
     """End a principal's membership of a role."""
     return await access.roles.unassign(credentials, name, principal_id)
@@ -288,9 +291,9 @@ async def read_grant(
 @post("/api/v1/grants/{grant_id:str}/revoke", operation_id="revokeGrant", tags=["grants"], status_code=200)
 async def revoke_grant(
     grant_id: FromPath[str],
-    data: JSONBody[Empty],  # noqa: ARG001 -- as above
     credentials: Given[Credentials],
     access: Given[AccessService],
+    data: JSONBody[Empty] = NOTHING,  # noqa: ARG001 -- as above
 ) -> GrantEffect:
     """Revoke a grant, for good."""
     return await access.grants.revoke(credentials, grant_id)
