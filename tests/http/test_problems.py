@@ -1,7 +1,11 @@
 import re
 from collections.abc import Iterator
+from typing import Annotated, Any
 
+import httpx
 import pytest
+from litestar import get
+from litestar.params import QueryParameter
 
 from keyturn import errors
 from keyturn.errors import (
@@ -14,9 +18,11 @@ from keyturn.errors import (
     ThrottledError,
     UnauthenticatedError,
 )
+from keyturn.http.app import create_app
+from keyturn.http.edge import EdgeSettings
 from keyturn.http.problems import MEDIA_TYPE, STATUS, problem_of, status_of
 from keyturn.kernel.tokenformat import mint
-from tests.http.sample import BEARER, Sample, throttled
+from tests.http.sample import BEARER, Sample, Stored, throttled
 
 
 def _tree(root: type[KeyturnError]) -> Iterator[type[KeyturnError]]:
@@ -113,6 +119,21 @@ async def test_what_the_router_refuses_looks_the_same(sample: Sample) -> None:
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
     for answer in (missing, wrong):
         assert answer.headers["content-type"] == MEDIA_TYPE
+
+
+async def test_a_required_parameter_that_is_missing_is_named() -> None:
+    @get("/api/v1/range", operation_id="range", tags=["things"])
+    async def read_range(first: Annotated[int, QueryParameter(name="from")]) -> Stored:
+        """Read a range."""
+        return Stored(str(first), 1)
+
+    app: Any = create_app({}, EdgeSettings(), protected=[read_range])
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://keyturn", headers=BEARER) as client:
+        answer = await client.get("/api/v1/range")
+    problem = answer.json()
+    assert (answer.status_code, problem["code"], problem["field"]) == (400, "invalid_input", "from")
+    assert problem["detail"] == "from: missing required query parameter"
 
 
 def test_a_problem_without_field_or_hint_leaves_them_out() -> None:

@@ -10,6 +10,7 @@ without any detail and logged under the request's id.
 from __future__ import annotations
 
 import math
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,6 +67,7 @@ _ROUTER_CODES: Final = {
     429: "throttled",
     503: "unavailable",
 }
+_MISSING: Final = re.compile(r"Missing required (?P<kind>query|header|cookie) parameter '(?P<name>[^']{1,64})' for ")
 _INTERNAL: Final = "the server failed; its log has the cause under this instance"
 
 _log = structlog.get_logger("keyturn.http")
@@ -174,6 +176,8 @@ def _parameter(request: Request[Any, Any, Any], error: HTTPException) -> tuple[s
             return None, "the body is missing; send a JSON object"
         field = wire_names(request.route_handler).get(key, key)
         return (str(field), f"{field}: {message}") if field else (None, message)
+    if found := _MISSING.match(error.detail):
+        return found["name"], f"{found['name']}: missing required {found['kind']} parameter"
     if error.status_code == HTTPStatus.NOT_FOUND:
         return None, "there is nothing at this path"
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
