@@ -1,17 +1,22 @@
 import asyncio
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, Select, delete, insert, select, text, update
 
 from keyturn.audit import checkpoint
 from keyturn.audit.builder import Builder, signing_key
+from keyturn.audit.store import _UNBUILT_COUNT, _UNBUILT_OLDEST, oldest_unbuilt, unbuilt_leaves
 from keyturn.audit.tree import LEAVES_PER_STEP, frontier_at, leaf_index, plan, read_checkpoint
 from keyturn.errors import ConflictError
 from keyturn.kernel import merkle
 from keyturn.kernel.note import NoteError, VerifierKey, public_key
 from keyturn.storage.migrate import migrate_async
 from keyturn.storage.schema import audit_checkpoint, audit_leaf, audit_tile, audit_tree
+from keyturn.storage.schema import workspace as workspace_table
+from keyturn.storage.transaction import Transaction
 from tests.audit.log import OTHER_WORKSPACE, WORKSPACE, Log, new_keyring, opened
 
 
@@ -51,6 +56,43 @@ async def test_more_leaves_than_one_step_takes_are_all_built(log: Log) -> None:
 
     assert await log.builder.build_once() == LEAVES_PER_STEP + 5
     assert (await log.latest()).size == LEAVES_PER_STEP + 5
+
+
+async def test_leaves_that_wait_are_counted_in_every_workspace_also_where_no_tree_is_begun(log: Log) -> None:
+    async def waiting() -> tuple[int, bool]:
+        return await log.database.read(lambda c: (unbuilt_leaves(c), oldest_unbuilt(c) is not None))
+
+    def add(transaction: Transaction) -> None:
+        for name in (WORKSPACE, OTHER_WORKSPACE):
+            row = {"id": name, "name": name, "state": "active", "created_at": 0.0, "revision": 1}
+            transaction.connection.execute(insert(workspace_table).values(row))
+
+    await log.database.write(add)
+    assert await waiting() == (0, False)
+    await log.append(3)
+    assert await waiting() == (3, True)
+    await log.builder.build_once()
+    assert await waiting() == (0, False)
+    await log.append(2)
+    await log.append(4, workspace=OTHER_WORKSPACE)
+    assert await waiting() == (6, True)
+
+
+async def test_counting_what_waits_goes_by_the_index(tmp_path: Path) -> None:
+    """A scrape must not read a log of millions of leaves."""
+    url = f"sqlite:///{tmp_path / 'keyturn.db'}"
+    await migrate_async(url)
+
+    def steps_of(connection: Connection, query: Select[Any]) -> list[str]:
+        explain = f"EXPLAIN QUERY PLAN {query.compile(compile_kwargs={'literal_binds': True})}"
+        return [str(row.detail) for row in connection.execute(text(explain))]
+
+    async with opened(url) as database:
+        for query in (_UNBUILT_COUNT, _UNBUILT_OLDEST):
+            steps = await database.read(partial(steps_of, query=query))
+            (leaves,) = [step for step in steps if "audit_leaf" in step]
+            assert "SEARCH" in leaves
+            assert "workspace=? AND seq>?" in leaves
 
 
 async def test_nothing_is_signed_without_news(log: Log) -> None:

@@ -13,7 +13,8 @@ from keyturn.audit.tree import last_checkpoint, nearest_checkpoint, read_state
 from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.match import compile_patterns
 from keyturn.kernel.merkle import leaf_hash
-from keyturn.storage.schema import audit_checkpoint, audit_leaf
+from keyturn.storage.schema import audit_checkpoint, audit_leaf, audit_tree
+from keyturn.storage.schema import workspace as workspaces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +54,33 @@ class LeafRecord:
     actor: str
     resource: str
     body: bytes | None
+
+
+# Workspace by workspace, so that the index on (workspace, seq) is entered where its tree ends.
+_PAST_TREE = (
+    audit_leaf.c.workspace == workspaces.c.id,
+    audit_leaf.c.seq > func.coalesce(audit_tree.c.built_seq, 0),
+)
+_TREES = workspaces.outerjoin(audit_tree, audit_tree.c.workspace == workspaces.c.id)
+_UNBUILT_COUNT = select(
+    func.sum(
+        select(func.count())
+        .select_from(audit_leaf)
+        .where(*_PAST_TREE)
+        .correlate(workspaces, audit_tree)
+        .scalar_subquery()
+    )
+).select_from(_TREES)
+_UNBUILT_OLDEST = select(
+    func.min(
+        select(audit_leaf.c.at)
+        .where(*_PAST_TREE)
+        .order_by(audit_leaf.c.seq)
+        .limit(1)
+        .correlate(workspaces, audit_tree)
+        .scalar_subquery()
+    )
+).select_from(_TREES)
 
 
 class _Actor(msgspec.Struct):
@@ -151,6 +179,17 @@ def count_unbuilt(connection: Connection, workspace: str) -> int:
         .select_from(audit_leaf)
         .where(audit_leaf.c.workspace == workspace, audit_leaf.c.seq > read_state(connection, workspace).built_seq)
     ).scalar_one()
+
+
+def unbuilt_leaves(connection: Connection) -> int:
+    """Return how many leaves of all workspaces wait to be put into their trees; costs nothing for those that are."""
+    return int(connection.execute(_UNBUILT_COUNT).scalar() or 0)
+
+
+def oldest_unbuilt(connection: Connection) -> float | None:
+    """Return the time of the leaf that waits longest to be put into its tree, None when none waits."""
+    found = connection.execute(_UNBUILT_OLDEST).scalar()
+    return None if found is None else float(found)
 
 
 def erase_body(connection: Connection, workspace: str, leaf_id: str) -> None:

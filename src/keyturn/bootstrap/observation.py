@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import func, select
-
+from keyturn.audit.store import oldest_unbuilt, unbuilt_leaves
 from keyturn.bootstrap.preparation import is_refused
 from keyturn.errors import KeyturnError
 from keyturn.http.health import HealthCheck, Monitor
 from keyturn.keys.callers import STALE_AFTER_SECONDS
-from keyturn.storage.schema import audit_leaf, audit_tree
 from keyturn.telemetry.metrics import Family, counter, gauge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import Connection, Select
+    from sqlalchemy import Connection
 
     from keyturn.bootstrap.application import Application
 
@@ -64,8 +62,8 @@ class Observation:
         return found
 
     def _stored_state(self, connection: Connection) -> tuple[bool, bool]:
-        oldest = connection.execute(_unbuilt(func.min(audit_leaf.c.at))).scalar()
-        behind = oldest is not None and float(oldest) < self._application.clock.now() - UNBUILT_SECONDS_MAX
+        oldest = oldest_unbuilt(connection)
+        behind = oldest is not None and oldest < self._application.clock.now() - UNBUILT_SECONDS_MAX
         return is_refused(connection), behind
 
     async def scrape(self) -> bytes:
@@ -74,7 +72,7 @@ class Observation:
         extra: list[Family] = []
         try:
             head = await application.database.head()
-            unbuilt = await application.database.read(_unbuilt_leaves, within_seconds=ANSWER_SECONDS)
+            unbuilt = await application.database.read(unbuilt_leaves, within_seconds=ANSWER_SECONDS)
         except KeyturnError:
             extra.append(gauge("keyturn_database_up", "Whether the database answered this scrape.", 0))
         else:
@@ -129,17 +127,3 @@ class Observation:
 
 def _check(name: str, *, passed: bool, detail: str, required: bool = True) -> HealthCheck:
     return HealthCheck(name, ok=passed, required=required, detail=None if passed else detail)
-
-
-def _unbuilt(what: Any) -> Select[Any]:  # noqa: ANN401 -- any aggregate
-    """Select over the leaves that are past what their workspace's tree holds."""
-    return (
-        select(what)
-        .select_from(audit_leaf)
-        .join(audit_tree, audit_tree.c.workspace == audit_leaf.c.workspace)
-        .where(audit_leaf.c.seq > audit_tree.c.built_seq)
-    )
-
-
-def _unbuilt_leaves(connection: Connection) -> int:
-    return int(connection.execute(_unbuilt(func.count())).scalar_one())
