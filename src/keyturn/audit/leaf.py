@@ -1,7 +1,7 @@
 """An audit leaf: one thing that was done, or refused, as exact bytes.
 
-    {"action":"key.revoke","actor":{"id":"prn_…","kind":"user","name":"…","token":"…"},"at":"2026-01-02T03:04:05.678Z",
-     "detail":{…},"id":"evt_…","outcome":"allowed","request":{"id":"req_…","ip":"…"},"resource":"key/orders/key_…",
+    {"action":"key.revoke","actor":{"id":"prn_…","kind":"user","name":"…","token":"tok_…"},
+     "at":"2026-01-02T03:04:05.678Z","detail":{…},"id":"evt_…","outcome":"allowed","request":{"id":"req_…","ip":"…"},"resource":"key/orders/key_…",
      "salt":"<22 characters>","v":1,"workspace":"wsp_…"}
 
 Canonical form: UTF-8, keys sorted, no insignificant space, as JCS (RFC 8785) restricted to strings, booleans,

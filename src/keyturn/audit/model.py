@@ -12,7 +12,7 @@ Detail = str | int | bool | None | list["Detail"] | dict[str, "Detail"]
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acted; `token` is the id of the management token's version, never anything of its secret."""
+    """Who acted; `token` is the id of the management token as a key (`tok_…`), never anything of its secret."""
 
     id: str
     kind: str

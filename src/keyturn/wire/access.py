@@ -6,7 +6,7 @@ In an update a field that is left out stays as it is, and `null` clears it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -83,9 +83,8 @@ class WorkspaceCreated(WorkspaceInfo, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"WorkspaceCreated(name={self.name!r}, [redacted])"
 
-    def __rich_repr__(self) -> object:
-        yield "name", self.name
-        yield "[redacted]"
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("name", self.name)]
 
 
 class WorkspaceEffect(WorkspaceInfo, frozen=True, kw_only=True):

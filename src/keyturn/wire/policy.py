@@ -20,7 +20,10 @@ VersionState = Literal["pending", "current", "previous", "suspended", "revoked",
 
 
 class MethodPath(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One allowed combination of HTTP methods and a path pattern (segments; `*` one, `**` one and more at the end)."""
+    """One allowed combination of HTTP methods and a path pattern.
+
+    `*` stands for one segment, at the end for one or more; `**` is allowed at the end only and says the same there.
+    """
 
     methods: tuple[str, ...]
     path: str
