@@ -105,6 +105,7 @@ class Load:
         self._thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_what_was_backed_up_under_load_is_restored_without_undoing_a_revocation(
     run: Run,
@@ -226,3 +227,23 @@ def test_a_backup_overwrites_nothing_and_a_torn_one_restores_nothing(
     settle_on(monkeypatch, target, None)
     assert run("restore", file, "--accept-lost-revocations")[0] == 1
     assert not target.exists()
+
+
+@pytest.mark.cluster
+def test_an_export_from_before_the_backup_settles_nothing(
+    run: Run, start_server: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It cannot know what was revoked since.  Every export leaves a leaf, so the backup shows that it came later."""
+    server = start_server()
+    file, export, target = tmp_path / "keyturn.backup", tmp_path / "log.jsonl", tmp_path / "target"
+    settle_on(monkeypatch, server.data_dir, None)
+    with client_of(server, server.admin_token) as client:
+        export_with(client, "system.bootstrap", export)
+        export_with(client, "audit.export", tmp_path / "later.jsonl")
+    assert run("backup", "--output", file)[0] == 0
+    target.mkdir(mode=0o700)
+    shutil.copy(server.data_dir / "kek", target / "kek")
+    settle_on(monkeypatch, target, None)
+    code, _, err = run("restore", file, "--revocations", export)
+    assert (code, "does not verify" in err) == (1, True)
+    assert "may not be served yet" in run("doctor")[1]

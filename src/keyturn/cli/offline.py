@@ -181,7 +181,7 @@ def _restored_text(answer: dict[str, Any]) -> str:
         if not made["sealed"]:
             lines.append("warning: the backup carries no proof that it was made by a holder of the root key")
     lines.extend(f"done again: {count} x {action}" for action, count in sorted(answer["reapplied"].items()))
-    lines.extend(f"workspace {name}: revocations are known until {at}" for name, at in answer["known_until"].items())
+    lines.extend(_known(name, at) for name, at in answer["known_until"].items())
     lines.extend(f"look at: {cell(one)}" for one in answer["look_at"])
     if answer["operations_lost"]:
         lines.append(f"{answer['operations_lost']} other operations since the backup are lost")
@@ -195,6 +195,12 @@ def _restored_text(answer: dict[str, Any]) -> str:
             f"next: `{again} --revocations EXPORT.jsonl` for each, or `{again} --accept-lost-revocations`",
         ]
     return "\n".join(lines)
+
+
+def _known(name: str, until: str) -> str:
+    if until:
+        return f"workspace {name}: revocations are known until {until}"
+    return f"warning: workspace {name}: its export holds nothing newer than the backup; was it made after the backup?"
 
 
 def _token_text(answer: dict[str, Any]) -> str:
