@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from keyturn.errors import IdempotencyError, InputError
 from keyturn.kernel.envelope import EnvelopeError, open_under_phrase, seal_under_phrase
@@ -53,6 +53,17 @@ RESPONSE_SECONDS = 600.0
 RECORD_SECONDS = 7 * 86400.0
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+# Built once: every create that carries a key runs two of them.
+_KEEP = (
+    update(idempotency)
+    .where(idempotency.c.id == bindparam("record"))
+    .values(entity=bindparam("entity"), response=bindparam("response"))
+)
+_READ = select(*idempotency.c).where(idempotency.c.id == bindparam("record"))
+_DROP_OLD = delete(idempotency).where(
+    idempotency.c.id == bindparam("record"), idempotency.c.created_at < bindparam("before")
+)
 _CONTEXT = b"keyturn idempotency response v1\0"
 
 
@@ -115,11 +126,9 @@ def idempotent(op: Operation, attempt: Attempt | None, replay: Replay[T], run: C
         answer = run()
         plain = msgspec.json.encode(answer)
         sealed = seal_under_phrase(attempt.phrase.reveal_bytes(), _CONTEXT + record.encode(), plain)
-        op.connection.execute(
-            update(idempotency).where(idempotency.c.id == record).values(entity=replay.entity(answer), response=sealed)
-        )
+        op.connection.execute(_KEEP, {"record": record, "entity": replay.entity(answer), "response": sealed})
         return answer
-    row = op.connection.execute(select(idempotency).where(idempotency.c.id == record)).one()
+    row = op.connection.execute(_READ, {"record": record}).one()
     if not constant_time_equal(row.body_hash, attempt.body_hash):
         message = "this Idempotency-Key was used before with a different request"
         raise IdempotencyError(message, hint="use a new key for a new request")
@@ -147,9 +156,7 @@ def drop_responses(connection: Connection, now: float) -> int:
 
 def _claim(connection: Connection, record: str, attempt: Attempt, now: float) -> bool:
     """Insert the record unless there is one; on PostgreSQL this waits for a node that is inserting the same."""
-    connection.execute(
-        delete(idempotency).where(idempotency.c.id == record, idempotency.c.created_at < now - RECORD_SECONDS)
-    )
+    connection.execute(_DROP_OLD, {"record": record, "before": now - RECORD_SECONDS})
     done = connection.execute(
         insert_on_conflict(connection, idempotency)
         .values(id=record, body_hash=attempt.body_hash, entity="", response=None, created_at=now)

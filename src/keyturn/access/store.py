@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from keyturn.access.caller import Caller, Conditions, Credentials, Grant, TokenOwner
 from keyturn.access.model import Member, Principal, Role, StoredGrant, Workspace
@@ -19,22 +19,42 @@ if TYPE_CHECKING:
 _UNKNOWN = Conditions(unknown=True)
 _KNOWN_CONDITIONS = frozenset({"environments", "cidrs", "not_before", "not_after"})
 
+# Built once: every management call runs the first two, every issued key the third, and building a statement costs more
+# than running it.
+_CALLER = (
+    select(principal.c.kind, principal.c.name)
+    .join(workspace, workspace.c.id == principal.c.workspace)
+    .where(
+        principal.c.id == bindparam("principal"),
+        principal.c.workspace == bindparam("workspace"),
+        principal.c.state == "active",
+        workspace.c.state == "active",
+    )
+)
+_GRANTS = (
+    select(access_grant)
+    .where(
+        access_grant.c.workspace == bindparam("workspace"),
+        access_grant.c.state == "active",
+        (access_grant.c.subject == bindparam("principal"))
+        | access_grant.c.subject.in_(
+            select(role_member.c.role).where(
+                role_member.c.principal == bindparam("principal"), role_member.c.workspace == bindparam("workspace")
+            )
+        ),
+    )
+    .order_by(access_grant.c.id)
+)
+_CAPS = select(workspace.c.keys_max, workspace.c.keys_per_owner_max).where(workspace.c.id == bindparam("workspace"))
+_LOCKED_CAPS = _CAPS.with_for_update()
+
 
 # --- the caller ----------------------------------------------------------------------------------
 
 
 def load_caller(connection: Connection, owner: TokenOwner, credentials: Credentials) -> Caller | None:
     """Return the caller that a proven token stands for, or None when its principal or workspace is disabled."""
-    row = connection.execute(
-        select(principal.c.kind, principal.c.name)
-        .join(workspace, workspace.c.id == principal.c.workspace)
-        .where(
-            principal.c.id == owner.principal,
-            principal.c.workspace == owner.workspace,
-            principal.c.state == "active",
-            workspace.c.state == "active",
-        )
-    ).first()
+    row = connection.execute(_CALLER, {"principal": owner.principal, "workspace": owner.workspace}).first()
     if row is None:
         return None
     return Caller(
@@ -54,18 +74,7 @@ def load_caller(connection: Connection, owner: TokenOwner, credentials: Credenti
 
 def load_grants(connection: Connection, workspace_id: str, principal_id: str) -> list[Grant]:
     """Return the grants not revoked of a principal and of the roles it is a member of."""
-    roles = select(role_member.c.role).where(
-        role_member.c.principal == principal_id, role_member.c.workspace == workspace_id
-    )
-    rows = connection.execute(
-        select(access_grant)
-        .where(
-            access_grant.c.workspace == workspace_id,
-            access_grant.c.state == "active",
-            (access_grant.c.subject == principal_id) | access_grant.c.subject.in_(roles),
-        )
-        .order_by(access_grant.c.id)
-    ).all()
+    rows = connection.execute(_GRANTS, {"principal": principal_id, "workspace": workspace_id}).all()
     return [_grant(row) for row in rows]
 
 
@@ -137,12 +146,10 @@ def update_workspace(connection: Connection, found: Workspace) -> None:
 
 def locked_caps(connection: Connection, workspace_id: str) -> tuple[int | None, int | None]:
     """Return the caps of a workspace; with any, the row stays locked so that two nodes cannot both fill the rest."""
-    named = workspace.c.id == workspace_id
-    caps = select(workspace.c.keys_max, workspace.c.keys_per_owner_max).where(named)
-    row = connection.execute(caps).one()
+    row = connection.execute(_CAPS, {"workspace": workspace_id}).one()
     if row.keys_max is None and row.keys_per_owner_max is None:
         return None, None
-    row = connection.execute(caps.with_for_update()).one()
+    row = connection.execute(_LOCKED_CAPS, {"workspace": workspace_id}).one()
     return row.keys_max, row.keys_per_owner_max
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from keyturn.errors import BrokenInvariantError
 from keyturn.keys.model import Keyspace
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _NAME = re.compile(r"~?[a-z0-9_-]{1,64}")
+
+# Built once: every issued key runs one of them.
+_BY_NAME = select(*keyspace.c).where(
+    keyspace.c.workspace == bindparam("workspace"),
+    keyspace.c.name == bindparam("name"),
+    keyspace.c.system == bindparam("system"),
+)
+_BY_NAME_LOCKED = _BY_NAME.with_for_update()
+_BY_NAME_SHARED = _BY_NAME.with_for_update(read=True)
 
 
 def insert_keyspace(connection: Connection, made: Keyspace) -> None:
@@ -57,10 +66,8 @@ def load_keyspace(
     """
     if _NAME.fullmatch(name) is None:
         return None
-    query = select(*keyspace.c).where(
-        keyspace.c.workspace == workspace, keyspace.c.name == name, keyspace.c.system == system
-    )
-    row = connection.execute(query.with_for_update(read=not lock) if lock or share else query).first()
+    query = _BY_NAME_LOCKED if lock else _BY_NAME_SHARED if share else _BY_NAME
+    row = connection.execute(query, {"workspace": workspace, "name": name, "system": system}).first()
     return None if row is None else _keyspace(row)
 
 

@@ -29,6 +29,9 @@ _SELECTED = select(*issued_key.c, keyspace.c.name.label("keyspace_name")).join(
     keyspace, keyspace.c.id == issued_key.c.keyspace
 )
 
+_INSERT_KEYS = insert(issued_key)
+_INSERT_VERSIONS = insert(key_version)
+
 
 def to_json(value: object) -> str:
     """Encode a structured value for a column."""
@@ -50,7 +53,7 @@ def read_restrictions(text: str | None) -> Restrictions | None:
 
 def insert_keys(connection: Connection, keys: Sequence[Key]) -> None:
     """Store new keys with their tags."""
-    connection.execute(insert(issued_key), [_key_values(key) for key in keys])
+    connection.execute(_INSERT_KEYS, [_key_values(key) for key in keys])
     tags = [{"key": key.id, "workspace": key.workspace, "tag": tag} for key in keys for tag in key.tags]
     if tags:
         connection.execute(insert(key_tag), tags)
@@ -207,7 +210,7 @@ def _key(row: Any) -> Key:  # noqa: ANN401 -- a row of `_SELECTED`
 def insert_versions(connection: Connection, versions: Sequence[Version]) -> None:
     """Store new versions."""
     connection.execute(
-        insert(key_version),
+        _INSERT_VERSIONS,
         [
             {
                 "id": v.id,
