@@ -1,0 +1,204 @@
+"""A disk that is full, a database that is locked, paused or killed: a clear refusal, nothing by half, and recovery.
+
+A node whose own clock is wrong cannot be made here without changing the machine's; `tests/kernel/test_clock.py` and
+`tests/verify/test_freshness.py` prove that it would make no difference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from keyturn.testing.postgres import PostgresServer
+from keyturn.testing.server import RunningServer
+from tests.faults.system import (
+    API,
+    Ledger,
+    Start,
+    checkpoint_of,
+    client_of,
+    new_key,
+    new_keyspace,
+    until,
+    verdict,
+    verified_log,
+    verifier_key_of,
+    warm,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
+STALE_AFTER_SECONDS = 3
+
+
+def issue(client: httpx.Client, attempt: str) -> httpx.Response:
+    """Ask for a key under an Idempotency-Key, which is its name too."""
+    body = {"keyspace": "orders", "owner": "alice", "purpose": "faults", "name": attempt}
+    return client.post(f"{API}/keys", json=body, headers={"Idempotency-Key": attempt})
+
+
+def refusal(answer: httpx.Response) -> str:
+    """Return the code of a refusal, having seen that it is a problem that says what to do."""
+    assert answer.status_code == 503, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["detail"]
+    assert problem["hint"]
+    return str(problem["code"])
+
+
+def exactly_one(client: httpx.Client, attempt: str) -> bool:
+    """Send an attempt again; True when it is acknowledged with its secret and there is one key of its name."""
+    answer = issue(client, attempt)
+    found = client.get(f"{API}/keys", params={"name": attempt, "owner": "alice"}).json()["items"]
+    named = [one["id"] for one in found if one["name"] == attempt]
+    return answer.status_code == 201 and named == [answer.json()["id"]] and bool(answer.json()["key"])
+
+
+@contextlib.contextmanager
+def file_size_limit(server: RunningServer) -> Iterator[None]:
+    """Let no file of a running server grow any more."""
+    largest = max(path.stat().st_size for path in server.data_dir.iterdir())
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    pids = server.pids
+    for pid in pids:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (largest, hard))
+    try:
+        yield
+    finally:
+        for pid in pids:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+
+
+@contextlib.contextmanager
+def filled_disk(server: RunningServer) -> Iterator[None]:
+    """Fill the disk of a running server to the last byte."""
+    filler = server.data_dir / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(512))
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a few megabytes; needs the right to mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small file system needs root; the file size limit is tried everywhere")
+    yield folder
+    subprocess.run(["/bin/umount", "-l", str(folder)], check=True)
+
+
+def _full_disk(server: RunningServer, fill: Callable[[RunningServer], Any], codes: set[str]) -> None:
+    ledger = Ledger(server.data_dir, None, None)
+    with client_of(server) as client:
+        new_keyspace(client)
+        key, other = new_key(client), new_key(client)
+        public_key, kept = verifier_key_of(client), checkpoint_of(client)
+        warm(client, key["key"])
+        acknowledged = 2
+        with fill(server):
+            for number in range(2000):
+                answer = issue(client, f"attempt-{number}")
+                if answer.status_code != 201:
+                    break
+                acknowledged += 1
+            refused = f"attempt-{number}"
+            assert refusal(answer) in codes
+            assert refusal(client.post(f"{API}/keys/{other['id']}/revoke", json={})) in codes
+            assert refusal(client.post(f"{API}/keys/{other['id']}/rotate", json={})) in codes
+            assert verdict(client, key["key"]) == "VALID", "what is known is verified without a disk"
+            assert verdict(client, other["key"]) == "VALID", "a revocation that was refused is none"
+            assert ledger.count("issued_key WHERE owner = 'alice'") == acknowledged
+            assert ledger.count("audit_leaf WHERE action = 'key.issue'") == acknowledged
+            assert server.is_ready()
+        assert until(lambda: exactly_one(client, refused))
+        assert len(client.get(f"{API}/keys/{other['id']}").json()["versions"]) == 1
+        assert client.post(f"{API}/keys/{other['id']}/revoke", json={}).json()["effective"] is True
+        assert verdict(client, other["key"]) == "REVOKED"
+        assert ledger.change_log_gaps() == []
+        assert ledger.count("audit_leaf WHERE action = 'key.issue'") == acknowledged + 1
+        checkpoint_of(client)
+        assert verified_log(client, public_key, kept).ok
+    assert server.stop() == 0
+
+
+def test_a_file_that_cannot_grow_refuses_writes_and_no_verification(start_server: Start) -> None:
+    _full_disk(start_server(), file_size_limit, {"storage_io", "storage_full"})
+
+
+def test_a_full_disk_refuses_writes_and_no_verification(start_server: Start, small_disk: Path) -> None:
+    _full_disk(start_server(data_dir=small_disk / "data"), filled_disk, {"storage_full"})
+
+
+def test_a_locked_database_refuses_writes_and_no_verification(start_server: Start) -> None:
+    server = start_server()
+    with client_of(server) as client:
+        new_keyspace(client)
+        key = new_key(client)
+        warm(client, key["key"])
+        ledger = Ledger(server.data_dir, None, None)
+        with contextlib.closing(sqlite3.connect(server.data_dir / "keyturn.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert refusal(issue(client, "while-locked")) == "storage_locked"
+            assert verdict(client, key["key"]) == "VALID"
+            assert client.get(f"{API}/keys/{key['id']}").status_code == 200
+            other.execute("ROLLBACK")
+        assert until(lambda: exactly_one(client, "while-locked"))
+        assert client.post(f"{API}/keys/{key['id']}/revoke", json={}).json()["effective"] is True
+        assert verdict(client, key["key"]) == "REVOKED"
+        assert ledger.change_log_gaps() == []
+        checkpoint_of(client)
+        assert verified_log(client, verifier_key_of(client)).ok
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("how", ["paused", "killed"])
+def test_postgresql_may_go_away_and_come_back(
+    start_server: Start, postgres_server: PostgresServer, postgres_url: str, how: str
+) -> None:
+    """Verifications go on within the staleness bound, and not a moment longer."""
+    server = start_server(postgres_url)
+    with client_of(server, seconds=40) as client, ThreadPoolExecutor(1) as beside:
+        new_keyspace(client, stale_after_seconds=STALE_AFTER_SECONDS)
+        key = new_key(client)
+        public_key, kept = verifier_key_of(client), checkpoint_of(client)
+        warm(client, key["key"])
+        away, back = {
+            "paused": (postgres_server.pause, postgres_server.resume),
+            "killed": (postgres_server.kill, postgres_server.restart),
+        }[how]
+        away()
+        try:
+            assert verdict(client, key["key"]) == "VALID"
+            writing = beside.submit(issue, client, "while-away")
+            time.sleep(STALE_AFTER_SECONDS + 0.01)
+            assert verdict(client, key["key"]) == "UNAVAILABLE"
+            assert refusal(writing.result(30)).startswith("storage_")
+        finally:
+            back()
+        assert until(lambda: verdict(client, key["key"]) == "VALID", 30)
+        assert until(lambda: exactly_one(client, "while-away"), 30)
+        assert until(server.is_ready)
+        assert client.post(f"{API}/keys/{key['id']}/revoke", json={}).json()["effective"] is True
+        assert verdict(client, key["key"]) == "REVOKED"
+        assert Ledger(server.data_dir, postgres_url, postgres_server).change_log_gaps() == []
+        checkpoint_of(client)
+        assert verified_log(client, public_key, kept).ok
