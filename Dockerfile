@@ -5,7 +5,7 @@ WORKDIR /build
 RUN python -m venv /opt/keyturn
 COPY requirements/server.txt requirements/server.txt
 RUN /opt/keyturn/bin/pip install --no-cache-dir --require-hashes -r requirements/server.txt
-COPY pyproject.toml LICENSE ./
+COPY pyproject.toml LICENSE README.md ./
 COPY src src
 RUN /opt/keyturn/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 

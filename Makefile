@@ -28,7 +28,7 @@ check: $(VENV)/.dev-installed  ## Check format, lint, types, imports and documen
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/docs tests/deployment
+	$(BIN)/python -m pytest -q -m "not slow" tests/docs tests/deployment
 
 bench: $(VENV)/.dev-installed  ## Measure what docs/benchmarks.md reports
 	@$(BIN)/python -m benchmarks $(ARGS)
