@@ -1,0 +1,63 @@
+"""The same Idempotency-Key at two nodes of one PostgreSQL database: a client that retries elsewhere gets one key."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from keyturn.access.door import Door
+from keyturn.errors import IdempotencyError
+from keyturn.keys.authority import SystemTokens
+from keyturn.keys.service import KeyService
+from keyturn.storage.engine import make_database
+from keyturn.storage.keyring import Keyring
+from tests.keys.desk import Desk, opened_desk, wanted
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+async def nodes(postgres_url: str) -> AsyncIterator[tuple[Desk, KeyService]]:
+    """One node, and the keys of another: its own connections, keyring and door."""
+    async with opened_desk(postgres_url) as desk:
+        await desk.keyspace()
+        keyring = Keyring(desk.keyring.provider)
+        database = make_database(postgres_url, desk.clock)
+        await database.open()
+        try:
+            yield desk, KeyService(Door(database, SystemTokens(keyring), desk.failures), keyring, desk.usage)
+        finally:
+            await database.close()
+
+
+async def test_a_request_sent_to_two_nodes_at_once_makes_one_key(nodes: tuple[Desk, KeyService]) -> None:
+    desk, elsewhere = nodes
+    for number in range(5):
+        here, there = await asyncio.gather(
+            desk.keys.issue(desk.admin, wanted(), idempotency=f"k{number}"),
+            elsewhere.issue(desk.admin, wanted(), idempotency=f"k{number}"),
+        )
+        assert here == there
+        assert here.key is not None
+    assert len((await desk.keys.list(desk.admin)).items) == 5
+
+
+async def test_nodes_that_meet_the_same_requests_in_opposite_order_make_each_key_once(
+    nodes: tuple[Desk, KeyService],
+) -> None:
+    """Units of one node share a transaction, so two nodes may each hold what the other one waits for."""
+    desk, elsewhere = nodes
+    names = [f"k{number}" for number in range(12)]
+    here = [desk.keys.issue(desk.admin, wanted(), idempotency=name) for name in names]
+    there = [elsewhere.issue(desk.admin, wanted(), idempotency=name) for name in reversed(names)]
+    answers = await asyncio.gather(*here, *there)
+    assert [one.id for one in answers[:12]] == [one.id for one in reversed(answers[12:])]
+    assert all(one.key is not None for one in answers)
+    assert len((await desk.keys.list(desk.admin)).items) == 12
+
+
+async def test_another_request_under_the_key_of_another_node_is_refused(nodes: tuple[Desk, KeyService]) -> None:
+    desk, elsewhere = nodes
+    await desk.keys.issue(desk.admin, wanted(), idempotency="once")
+    with pytest.raises(IdempotencyError):
+        await elsewhere.issue(desk.admin, wanted(owner="other"), idempotency="once")
