@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keyturn import errors
-from keyturn.cli.output import emit, json_option, table
+from keyturn.cli.output import emit, fields, json_option, table
 from keyturn.cli.profiles import read_profile
 from keyturn.config import load_settings
 from keyturn.kernel.secret import random_base62
@@ -203,7 +203,36 @@ def _error_of(response: httpx.Response) -> errors.KeyturnError:
 def whoami(*, as_json: bool) -> None:
     """Show who the token belongs to and what it may do."""
     answer = open_session().get("/whoami").json
-    emit(answer, as_json=as_json)
+    emit(answer, as_json=as_json, human=describe)
+
+
+def describe(who: dict[str, Any]) -> str:
+    """Lay out who a token belongs to, and the grants it may act by as a table."""
+    own = fields(
+        {
+            "principal": f"{who['name']} ({who['kind']} {who['principal']})",
+            "workspace": f"{who['workspace_name']} ({who['workspace']})",
+            "token": who["token_id"],
+            "scopes": ", ".join(who["scopes"]) or "all that is granted",
+            "resources": ", ".join(who["resources"]) or "all that are granted",
+        }
+    )
+    held = [_held(grant, who["principal"]) for grant in who["grants"]]
+    return f"{own}\n\n{table(held, 'actions', 'resource', 'when', 'through')}"
+
+
+def _held(grant: dict[str, Any], principal: str) -> dict[str, Any]:
+    conditions = grant.get("conditions") or {}
+    given = {name: value for name, value in conditions.items() if value}
+    if given.pop("unknown", False):
+        given = {"never": "a condition is not known here"}
+    shown = (f"{name} {', '.join(value) if isinstance(value, list) else value}" for name, value in given.items())
+    return {
+        "actions": ", ".join(grant["actions"]),
+        "resource": grant["resource"],
+        "when": "; ".join(shown) or "always",
+        "through": "itself" if grant["subject"] == principal else grant["subject"],
+    }
 
 
 @click.command()
