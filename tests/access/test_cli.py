@@ -33,11 +33,12 @@ def run(
             file.write_text(token)
             file.chmod(0o600)
         monkeypatch.setenv("KEYTURN_TOKEN_FILE", str(file))
-        with warnings.catch_warnings():
-            # A command leaves its connection to the end of its process, which here goes on.
-            warnings.simplefilter("ignore", ResourceWarning)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ResourceWarning)
             code = main([*arguments, "--json"])
             gc.collect()
+        # Every command closes its connections, whether it succeeds or fails.
+        assert not [one for one in caught if issubclass(one.category, ResourceWarning)]
         out = capsys.readouterr()
         assert (code != 0) is fails, out.err
         return code if fails else json.loads(out.out)
