@@ -31,7 +31,7 @@ from tests.faults.system import (
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
-ROUNDS = 4
+ROUNDS = 3
 WRITERS = 6
 KEYS_MAX = 8
 """Live keys of one writer; past it, it revokes one."""

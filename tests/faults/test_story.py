@@ -41,7 +41,7 @@ def test_the_story_over_http(start_server: Start, server_database_url: str | Non
 
         def callers() -> dict[str, set[str]]:
             versions = client.get(path).json()["versions"]
-            return {one["id"]: {caller["ip_network"] for caller in one["callers"]} for one in versions}
+            return {one["id"]: {str(caller["ip_network"]) for caller in one["callers"]} for one in versions}
 
         def usage_tells_both_apart() -> bool:
             seen = callers()
