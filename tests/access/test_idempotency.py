@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import Connection, select
 
 from keyturn.access.caller import Credentials
-from keyturn.access.idempotency import RECORD_SECONDS, RESPONSE_SECONDS, drop_responses
+from keyturn.access.idempotency import RECORD_SECONDS, RESPONSE_SECONDS
 from keyturn.errors import (
     ConflictError,
     ForbiddenError,
@@ -14,8 +14,8 @@ from keyturn.errors import (
     InputError,
     UnauthenticatedError,
 )
+from keyturn.storage.retention import run_retention
 from keyturn.storage.schema import idempotency
-from keyturn.storage.transaction import Transaction
 from keyturn.wire.access import CreatePrincipal, CreateRole, CreateWorkspace
 from tests.access.house import House, owner_of, with_token
 
@@ -118,16 +118,13 @@ async def test_the_stored_record_holds_neither_key_nor_body_nor_token(house: Hou
 async def test_old_responses_and_records_are_dropped(house: House) -> None:
     await house.access.workspaces.create(house.admin, ACME, idempotency="k1")
 
-    def sweep(transaction: Transaction) -> int:
-        return drop_responses(transaction.connection, transaction.now)
-
-    assert (await house.database.write(sweep)).value == 0
+    assert (await run_retention(house.database, "nod_1")).responses == 0
     house.clock.advance(RESPONSE_SECONDS + 1)
-    assert (await house.database.write(sweep)).value == 1
+    assert (await run_retention(house.database, "nod_1")).responses == 1
     (row,) = await rows(house)
     assert (row.response, row.entity != "") == (None, True)
     house.clock.advance(RECORD_SECONDS)
-    await house.database.write(sweep)
+    assert (await run_retention(house.database, "nod_1")).records == 1
     assert await rows(house) == []
 
 

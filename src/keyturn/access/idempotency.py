@@ -143,17 +143,6 @@ def idempotent(op: Operation, attempt: Attempt | None, replay: Replay[T], run: C
     return replay.again(row.entity)
 
 
-def drop_responses(connection: Connection, now: float) -> int:
-    """Drop responses past 10 minutes and records past their retention; return how many rows were touched."""
-    emptied = connection.execute(
-        update(idempotency)
-        .where(idempotency.c.created_at < now - RESPONSE_SECONDS, idempotency.c.response.is_not(None))
-        .values(response=None)
-    )
-    gone = connection.execute(delete(idempotency).where(idempotency.c.created_at < now - RECORD_SECONDS))
-    return emptied.rowcount + gone.rowcount
-
-
 def _claim(connection: Connection, record: str, attempt: Attempt, now: float) -> bool:
     """Insert the record unless there is one; on PostgreSQL this waits for a node that is inserting the same."""
     connection.execute(_DROP_OLD, {"record": record, "before": now - RECORD_SECONDS})

@@ -20,7 +20,6 @@ from sqlalchemy import select
 
 from keyturn.access.caller import Resource
 from keyturn.access.door import Door
-from keyturn.access.idempotency import drop_responses
 from keyturn.access.service import AccessService
 from keyturn.audit.builder import Builder
 from keyturn.audit.leaf import SYSTEM, Leaf
@@ -42,12 +41,12 @@ from keyturn.keys.slow_proofs import SlowProofs
 from keyturn.keys.tokens import TokenService
 from keyturn.keys.verification import VerifyService
 from keyturn.storage import nodes
-from keyturn.storage.change_log import drop_older
 from keyturn.storage.confirmer import Confirmer
 from keyturn.storage.follower import Follower
 from keyturn.storage.kek import load_provider
 from keyturn.storage.keyring import Keyring
 from keyturn.storage.migrate import require_current
+from keyturn.storage.retention import run_retention
 from keyturn.storage.schema import workspace
 from keyturn.storage.transaction import ChangeKind, Entry
 from keyturn.telemetry.metrics import Metrics
@@ -65,7 +64,7 @@ if TYPE_CHECKING:
     from keyturn.storage.transaction import Transaction
 
 LOOK_AROUND_SECONDS: Final = 1.0
-TIDY_SECONDS: Final = 3600.0
+RETENTION_EVERY_SECONDS: Final = 300.0
 DEREGISTER_SECONDS: Final = 3.0
 
 _log = structlog.get_logger("keyturn")
@@ -135,7 +134,7 @@ class Application:
         self._run("unauthenticated", lambda: self.unauthenticated.run(self._stop))
         self._run("audit-builder", lambda: self.audit_builder.run(self._stop))
         self._run("look-around", self._look_around)
-        self._run("tidy", self._tidy)
+        self._run("retention", self._retain)
         _log.info("node started", node=self.node, database=self.database.dialect)
 
     def drain(self) -> None:
@@ -213,10 +212,10 @@ class Application:
         _log.error("time has jumped by more than two seconds", node=self.node)
         await self.database.write(lambda transaction: _record_time_jump(transaction, self.node))
 
-    async def _tidy(self) -> None:
+    async def _retain(self) -> None:
         while True:
-            await _quietly("tidy", lambda: self.database.write(_drop_what_is_old))
-            await asyncio.sleep(TIDY_SECONDS)
+            await _quietly("retention", lambda: run_retention(self.database, self.node))
+            await asyncio.sleep(RETENTION_EVERY_SECONDS)
 
 
 def open_application(settings: Settings) -> Application:
@@ -320,9 +319,3 @@ def _record_time_jump(transaction: Transaction, node: str) -> None:
 def _first_workspace(connection: Connection) -> str | None:
     row = connection.execute(select(workspace.c.id).order_by(workspace.c.created_at, workspace.c.id).limit(1)).first()
     return None if row is None else row.id
-
-
-def _drop_what_is_old(transaction: Transaction) -> None:
-    drop_older(transaction.connection, transaction.now)
-    drop_responses(transaction.connection, transaction.now)
-    nodes.forget_dead(transaction.connection, transaction.now)
