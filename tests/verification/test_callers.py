@@ -199,6 +199,25 @@ async def test_news_that_comes_while_a_token_is_proven_keeps_it_from_being_remem
     assert (await world.verify(key, by=verifier)).code == "NOT_FOUND"
 
 
+async def test_news_of_other_keys_does_not_keep_a_proof_from_being_remembered(world: World) -> None:
+    """Otherwise a server where keys are issued all the time would ask the database for every verification."""
+    keyspace = await world.create_keyspace()
+    issued = await world.issue(keyspace)
+    await world.follow()
+    read = world.door.read
+
+    async def overtaken(*given: Any) -> Any:
+        found = await read(*given)
+        await world.issue(keyspace)
+        await world.follow()
+        return found
+
+    world.door.read = overtaken  # type: ignore[method-assign,assignment]
+    await world.verify(issued.key)
+    world.door.read = read  # type: ignore[method-assign]
+    assert len(world.callers) == 1
+
+
 async def test_the_memory_of_callers_is_bounded(world: World) -> None:
     key = await warm(world)
     await world.verify(key)

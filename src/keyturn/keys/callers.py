@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from keyturn.access import rules
 from keyturn.access.caller import Resource
 from keyturn.errors import StaleError, UnauthenticatedError
+from keyturn.kernel.ids import is_id
 from keyturn.kernel.secret import constant_time_equal, random_base62, random_bytes
 from keyturn.kernel.tokenformat import digest, sha256, version_id_of
 from keyturn.keys.read_slots import ReadSlots
@@ -99,7 +100,7 @@ class ProvenCallers:
         self._entries: dict[bytes, ProvenCaller] = {}
         self._ip_bound: set[bytes] = set()
         self.generation = 0
-        """Moves whenever something is dropped."""
+        """Moves whenever something may have been dropped."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -138,11 +139,11 @@ class ProvenCallers:
         self._ip_bound.clear()
 
     def drop_tokens(self, key_ids: Iterable[str]) -> None:
-        """Forget whoever was proven by one of these keys."""
-        self.generation += 1
-        if not self._entries:
+        """Forget whoever was proven by one of these keys; those that are no tokens concern nobody here."""
+        gone = frozenset(key_id for key_id in key_ids if is_id("tok", key_id))
+        if not gone:
             return
-        gone = frozenset(key_ids)
+        self.generation += 1
         for mark in [mark for mark, entry in self._entries.items() if entry.token_key in gone]:
             del self._entries[mark]
 
