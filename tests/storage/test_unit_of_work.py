@@ -3,12 +3,14 @@ import threading
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, select, text, update
 
 from keyturn.errors import BrokenInvariantError, ConflictError, ForbiddenError, InputError, StorageError
+from keyturn.kernel.clock import Clock
 from keyturn.storage import database as port
 from keyturn.storage.change_log import read_head
 from keyturn.storage.database import Database
+from keyturn.storage.engine import make_database
 from keyturn.storage.schema import fact
 from keyturn.storage.transaction import ChangeKind, Committed, Entry, RefusedError, Transaction
 from tests.storage.ledger import changes, entry, facts, leaves, write_fact
@@ -164,10 +166,10 @@ async def test_duplicate_is_a_conflict_of_its_own_unit(database: Database) -> No
     assert isinstance(results[1], Committed)
 
 
-@pytest.mark.parametrize("text", ["a\x00b", "a\ud800b", "x" * 2000], ids=["NUL", "surrogate", "too long"])
-async def test_entry_that_cannot_be_stored_fails_alone(database: Database, text: str) -> None:
+@pytest.mark.parametrize("entity", ["a\x00b", "a\ud800b", "x" * 2000], ids=["NUL", "surrogate", "too long"])
+async def test_entry_that_cannot_be_stored_fails_alone(database: Database, entity: str) -> None:
     def work(transaction: Transaction) -> None:
-        transaction.append(Entry("wsp_1", ChangeKind.KEY, text))
+        transaction.append(Entry("wsp_1", ChangeKind.KEY, entity))
 
     results = await asyncio.gather(
         database.write(write_fact("a")), database.write(work), database.write(write_fact("b")), return_exceptions=True
@@ -207,6 +209,49 @@ async def test_read_sees_one_state_while_others_commit(database: Database) -> No
     await database.read(slow)
 
     assert seen == [0, 0]
+
+
+async def test_read_aside_leaves_the_event_loop_free(database: Database) -> None:
+    """A snapshot of a million keys takes seconds to build; requests go on meanwhile."""
+    await database.write(write_fact("a"))
+    free = threading.Event()
+
+    def computes(connection: Connection) -> set[str]:
+        found = facts(connection)
+        assert free.wait(20)  # set by the event loop
+        return found | facts(connection)
+
+    reading = asyncio.create_task(database.read(computes, aside=True))
+    await asyncio.sleep(0.01)
+    free.set()
+
+    assert await reading == {"a"}
+
+
+async def test_read_aside_raises_what_any_read_raises(database: Database) -> None:
+    def fails(_connection: Connection) -> None:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        await database.read(fails, aside=True)
+    with pytest.raises(StorageError):
+        await database.read(lambda c: c.execute(text("SELECT * FROM absent")), aside=True)
+
+
+@pytest.mark.postgres
+async def test_reader_may_compute_for_long_and_a_writer_may_not(postgres_url: str) -> None:
+    """A node that stops while it writes is cut off by the server; one that loads a snapshot is not."""
+    postgres = make_database(postgres_url, Clock())
+    await postgres.open()
+    query = text("SHOW idle_in_transaction_session_timeout")
+
+    def ask(connection: Connection) -> str:
+        return str(connection.execute(query).scalar_one())
+
+    for aside in (False, True):
+        assert await postgres.read(ask, aside=aside) == "10min"
+    assert (await postgres.write(lambda t: ask(t.connection))).value == "4s"
+    await postgres.close()
 
 
 async def test_cancelled_waiting_write_is_not_carried_out(database: Database) -> None:

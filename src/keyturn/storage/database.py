@@ -81,10 +81,13 @@ class Database(ABC):
             raise _gave_up(job, self.write_wait_seconds) from None
 
     @abstractmethod
-    async def read(self, work: Callable[[Connection], T], *, within_seconds: float = READ_SECONDS) -> T:
+    async def read(
+        self, work: Callable[[Connection], T], *, within_seconds: float = READ_SECONDS, aside: bool = False
+    ) -> T:
         """Run a closure in a read-only transaction that sees one consistent state.
 
-        The closure may run twice when a connection turns out to be broken.
+        The closure may run twice when a connection turns out to be broken.  `aside` keeps it off the event loop:
+        for one that computes for long, such as the load of a snapshot.
         """
 
     @abstractmethod

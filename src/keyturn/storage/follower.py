@@ -166,7 +166,7 @@ class Follower:
             head = read_head(connection)
             return _News(head, [], [consumer.load(connection) for consumer in self._consumers])
 
-        news = await self._database.read(work, within_seconds=LOAD_SECONDS)
+        news = await self._database.read(work, within_seconds=LOAD_SECONDS, aside=True)
         for apply in news.apply:
             apply()
         self.log_id, self.applied = news.head.log_id, news.head.seq

@@ -13,7 +13,9 @@ answers a cancellation no sooner.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
+import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
@@ -41,7 +43,7 @@ from keyturn.storage.faults import is_disconnect, translate
 from keyturn.storage.nodes import Confirmation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from sqlalchemy import Connection
 
@@ -63,11 +65,14 @@ SERVER_SETTINGS = {
     "application_name": "keyturn",
     "idle_in_transaction_session_timeout": "4000",
     "lock_timeout": "8000",
-    "statement_timeout": "300000",
+    "statement_timeout": "600000",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
 }
+
+# A reader holds nobody up, and may compute for long between two statements while it loads a snapshot.
+READER_SETTINGS = SERVER_SETTINGS | {"idle_in_transaction_session_timeout": "600000"}
 
 _ERRORS = (
     exc.SQLAlchemyError,
@@ -86,6 +91,8 @@ FROM unnest(ARRAY['lock_timeout', 'statement_timeout', 'idle_in_transaction_sess
 
 _LOCK = select(func.pg_advisory_xact_lock(WRITER_LOCK))
 
+_SNAPSHOT: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
 # Two statements: the write must be visible to others before the head is read, or a revocation that commits in
 # between would neither be in this head nor find this node.
 _CONFIRM_WRITE = """
@@ -100,16 +107,16 @@ def driver_address(url: str) -> str:
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-async def connect_driver(url: str) -> Any:  # noqa: ANN401 -- asyncpg is untyped
+async def connect_driver(url: str, settings: Mapping[str, str] = SERVER_SETTINGS) -> Any:  # noqa: ANN401 -- untyped
     """Open a driver's connection with bounded waits; raises what asyncpg raises."""
-    return await asyncpg.connect(driver_address(url), timeout=CONNECT_SECONDS, server_settings=SERVER_SETTINGS)
+    return await asyncpg.connect(driver_address(url), timeout=CONNECT_SECONDS, server_settings=dict(settings))
 
 
-def postgresql_engine(url: str, *, pool_size: int) -> AsyncEngine:
+def postgresql_engine(url: str, *, pool_size: int, settings: Mapping[str, str] = SERVER_SETTINGS) -> AsyncEngine:
     """Build an engine with bounded waits on connecting, locks and idle transactions."""
     return create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=lambda: connect_driver(url),
+        async_creator=lambda: connect_driver(url, settings),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_SECONDS,
@@ -145,8 +152,8 @@ class PostgresqlDatabase(Database):
         self.head_seconds = HEAD_SECONDS
         self.confirm_seconds = CONFIRM_SECONDS
         self._writer = postgresql_engine(url, pool_size=1)
-        self._reader = postgresql_engine(url, pool_size=READ_POOL)
-        self._snapshots = self._reader.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._reader = postgresql_engine(url, pool_size=READ_POOL, settings=READER_SETTINGS)
+        self._snapshots = self._reader.execution_options(**_SNAPSHOT)
         self._points = self._reader.execution_options(isolation_level="AUTOCOMMIT")
         self._jobs: asyncio.Queue[Job | None] = asyncio.Queue(QUEUE_MAX)
         self._task: asyncio.Task[None] | None = None
@@ -168,9 +175,20 @@ class PostgresqlDatabase(Database):
         await self._writer.dispose()
         await self._reader.dispose()
 
-    async def read(self, work: Callable[[Connection], T], *, within_seconds: float = READ_SECONDS) -> T:
+    async def read(
+        self, work: Callable[[Connection], T], *, within_seconds: float = READ_SECONDS, aside: bool = False
+    ) -> T:
         """See Database.read.  One snapshot for the whole closure (REPEATABLE READ, read only)."""
+        if aside:
+            return await _in_own_thread(lambda: asyncio.run(self._read_once(work, within_seconds)))
         return await self._on(self._snapshots, work, within_seconds)
+
+    async def _read_once(self, work: Callable[[Connection], T], seconds: float) -> T:
+        engine = postgresql_engine(self.url, pool_size=1, settings=READER_SETTINGS)
+        try:
+            return await self._on(engine.execution_options(**_SNAPSHOT), work, seconds)
+        finally:
+            await engine.dispose()
 
     async def maintain(self, work: Callable[[Connection], T]) -> T:
         """See Database.maintain."""
@@ -295,6 +313,21 @@ class PostgresqlDatabase(Database):
 def _at_once(began: float, seconds: float) -> bool:
     """Tell a connection that was lost before it was used from one that was cut off after `seconds`."""
     return asyncio.get_running_loop().time() - began < min(AT_ONCE_SECONDS, seconds / 2)
+
+
+async def _in_own_thread(work: Callable[[], T]) -> T:
+    """Run blocking work beside the event loop, in a thread that does not outlive the process."""
+    done: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 -- handed to who waits
+            done.set_exception(error)
+
+    done.set_running_or_notify_cancel()
+    threading.Thread(target=run, name="keyturn-aside", daemon=True).start()
+    return await asyncio.wrap_future(done)
 
 
 async def _run_on(engine: AsyncEngine, work: Callable[[Connection], T], seconds: float) -> T:

@@ -112,7 +112,13 @@ class SqliteDatabase(Database):
         self._writer.dispose()
         self._reader.dispose()
 
-    async def read(self, work: Callable[[Connection], T], *, within_seconds: float = READ_SECONDS) -> T:  # noqa: ARG002 -- a file does not keep anybody waiting
+    async def read(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        within_seconds: float = READ_SECONDS,  # noqa: ARG002 -- a file keeps nobody waiting
+        aside: bool = False,  # noqa: ARG002 -- it always is
+    ) -> T:
         """See Database.read."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, work)
