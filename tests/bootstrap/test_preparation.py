@@ -82,9 +82,11 @@ def test_a_missing_root_key_is_never_replaced_over_data(tmp_path: Path) -> None:
     """A new one would make everything that is sealed unreadable, and look like a healthy start."""
     settings = _settings(tmp_path)
     prepare(settings)
+    wanted = (settings.data / "kek").read_text().split()[1]
     (settings.data / "kek").unlink()
-    with pytest.raises(KekError, match="missing"):
+    with pytest.raises(KekError, match="missing") as refused:
         prepare(settings)
+    assert wanted in refused.value.message
     assert not (settings.data / "kek").exists()
 
 

@@ -25,7 +25,7 @@ from keyturn.errors import ConfigError, ConflictError
 from keyturn.kernel.clock import Clock, rfc3339
 from keyturn.keys.authority import SystemTokens
 from keyturn.storage.kek import load_provider
-from keyturn.storage.keyring import Keyring
+from keyturn.storage.keyring import Keyring, wanted_keks
 from keyturn.storage.migrate import migrate, require_current
 from keyturn.storage.schema import fact, workspace, workspace_key
 from keyturn.storage.sqlite import SqliteDatabase
@@ -109,7 +109,8 @@ async def _prepare(settings: Settings) -> Preparation:
         await database.read(require_current)
         await database.read(require_servable)
         has_data = await database.read(_has_data)
-        keyring = Keyring(load_provider(settings, create=not has_data))
+        wanted = await database.read(wanted_keks)
+        keyring = Keyring(load_provider(settings, create=not has_data, wanted=wanted))
         await database.read(keyring.check)
         path = settings.data / TOKEN_NAME
         founded = await _found(database, keyring, path)
