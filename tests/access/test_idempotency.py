@@ -5,7 +5,6 @@ import pytest
 from sqlalchemy import Connection, select
 
 from keyturn.access.caller import Credentials
-from keyturn.access.idempotency import RECORD_SECONDS, RESPONSE_SECONDS
 from keyturn.errors import (
     ConflictError,
     ForbiddenError,
@@ -14,7 +13,7 @@ from keyturn.errors import (
     InputError,
     UnauthenticatedError,
 )
-from keyturn.storage.retention import run_retention
+from keyturn.storage.retention import RECORD_SECONDS, RESPONSE_SECONDS, run_retention
 from keyturn.storage.schema import idempotency
 from keyturn.wire.access import CreatePrincipal, CreateRole, CreateWorkspace
 from tests.access.house import House, owner_of, with_token

@@ -35,6 +35,7 @@ from sqlalchemy import bindparam, delete, select, update
 from keyturn.errors import IdempotencyError, InputError
 from keyturn.kernel.envelope import EnvelopeError, open_under_phrase, seal_under_phrase
 from keyturn.kernel.secret import Secret, constant_time_equal
+from keyturn.storage.retention import RECORD_SECONDS, RESPONSE_SECONDS
 from keyturn.storage.schema import idempotency
 from keyturn.storage.upsert import insert_on_conflict
 
@@ -48,9 +49,6 @@ if TYPE_CHECKING:
     from keyturn.wire.actions import Action
 
 T = TypeVar("T")
-
-RESPONSE_SECONDS = 600.0
-RECORD_SECONDS = 7 * 86400.0
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
