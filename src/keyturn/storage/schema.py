@@ -275,6 +275,10 @@ class _Keyspace(TypedColumns):
     created_at: Named[float] = Column(Double)
     created_by: Named[str] = Column(Text)
     revision: Named[int] = Column(Integer)
+    default_plan: Named[str | None] = Column(Text)
+    limits_json: Named[str | None] = Column(Text)
+    quotas_json: Named[str | None] = Column(Text)
+    shadow_restrictions_json: Named[str | None] = Column(Text)
 
 
 keyspace = Table("keyspace", metadata, _Keyspace, UniqueConstraint("workspace", "name"))
@@ -302,6 +306,10 @@ class _IssuedKey(TypedColumns):
     revoked_at: Named[float | None] = Column(Double)
     revoke_reason: Named[str | None] = Column(Text)
     revision: Named[int] = Column(Integer)
+    plan: Named[str | None] = Column(Text)
+    limits_json: Named[str | None] = Column(Text)
+    quotas_json: Named[str | None] = Column(Text)
+    shadow_restrictions_json: Named[str | None] = Column(Text)
 
 
 issued_key = Table(
@@ -349,6 +357,43 @@ key_version = Table(
     Index(None, "keyspace", "pepper"),
     Index(None, "keyspace", "lookup"),
 )
+
+
+class _Plan(TypedColumns):
+    id = Column(Text, primary_key=True)
+    workspace: Named[str] = Column(Text)
+    name: Named[str] = Column(Text)
+    state: Named[str] = Column(Text)
+    description: Named[str] = Column(Text)
+    scopes_json: Named[str] = Column(Text)
+    limits_json: Named[str | None] = Column(Text)
+    quotas_json: Named[str | None] = Column(Text)
+    restrictions_json: Named[str | None] = Column(Text)
+    shadow_restrictions_json: Named[str | None] = Column(Text)
+    created_at: Named[float] = Column(Double)
+    created_by: Named[str] = Column(Text)
+    updated_at: Named[float] = Column(Double)
+    revision: Named[int] = Column(Integer)
+
+
+plan = Table("plan", metadata, _Plan, UniqueConstraint("workspace", "name"))
+
+
+class _KeyOwner(TypedColumns):
+    id = Column(Text, primary_key=True)
+    workspace: Named[str] = Column(Text)
+    name: Named[str] = Column(Text)
+    plan: Named[str | None] = Column(Text)
+    limits_json: Named[str | None] = Column(Text)
+    quotas_json: Named[str | None] = Column(Text)
+    created_at: Named[float] = Column(Double)
+    updated_at: Named[float] = Column(Double)
+    updated_by: Named[str] = Column(Text)
+    revision: Named[int] = Column(Integer)
+
+
+key_owner = Table("key_owner", metadata, _KeyOwner, UniqueConstraint("workspace", "name"))
+"""What holds for all keys whose owner has this name; most owners have no row."""
 
 
 # --- usage ---------------------------------------------------------------------------------------

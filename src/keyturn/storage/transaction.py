@@ -30,6 +30,10 @@ class ChangeKind(StrEnum):
     GRANT = "grant"
     KEYSPACE = "keyspace"
     KEY = "key"
+    PLAN = "plan"
+    OWNER = "owner"
+    QUOTA = "quota"
+    WEBHOOK = "webhook"
     AUDIT = "audit"
 
 

@@ -55,6 +55,27 @@ class Action(StrEnum):
     KEY_REVOKE = "key.revoke"
     KEY_VERIFY = "key.verify"
 
+    PLAN_CREATE = "plan.create"
+    PLAN_READ = "plan.read"
+    PLAN_UPDATE = "plan.update"
+    PLAN_RETIRE = "plan.retire"
+
+    OWNER_READ = "owner.read"
+    OWNER_UPDATE = "owner.update"
+
+    LIMIT_TAKE = "limit.take"
+
+    QUOTA_READ = "quota.read"
+    QUOTA_CREDIT = "quota.credit"
+
+    USAGE_READ = "usage.read"
+
+    WEBHOOK_CREATE = "webhook.create"
+    WEBHOOK_READ = "webhook.read"
+    WEBHOOK_UPDATE = "webhook.update"
+    WEBHOOK_DELETE = "webhook.delete"
+    WEBHOOK_REDELIVER = "webhook.redeliver"
+
     AUDIT_READ = "audit.read"
     AUDIT_EXPORT = "audit.export"
     AUDIT_ERASE = "audit.erase"

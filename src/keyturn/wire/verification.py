@@ -27,6 +27,32 @@ class Code(StrEnum):
     UNAVAILABLE = "UNAVAILABLE"
 
 
+COST_MAX = 1_000_000
+NAMED_MAX = 16
+_RuleName = Annotated[str, Meta(min_length=1, max_length=32)]
+Cost = Annotated[int, Meta(ge=0, le=COST_MAX)]
+
+
+class LimitUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a request charges to a named limit instead of `cost`.
+
+    With `limit` and `window_seconds` it is a limit of the request's own on this key, under that name; then no rule
+    of that name may exist.
+    """
+
+    name: _RuleName
+    cost: Cost = 1
+    limit: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
+    window_seconds: Annotated[int, Meta(ge=1, le=2_678_400)] | None = None
+
+
+class QuotaUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a request charges to a named quota instead of `cost`."""
+
+    name: _RuleName
+    cost: Cost = 1
+
+
 class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A presented key and what is known about the call it came with."""
 
@@ -39,6 +65,31 @@ class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     user_agent: Annotated[str, Meta(max_length=1024)] | None = None
     keyspace: Annotated[str, Meta(max_length=64)] | None = None
     explain: bool = False
+    cost: Cost = 1
+    limits: Annotated[tuple[LimitUse, ...], Meta(max_length=NAMED_MAX)] = ()
+    quotas: Annotated[tuple[QuotaUse, ...], Meta(max_length=NAMED_MAX)] = ()
+
+
+class LimitReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a limit stands after the verification; `reset_seconds` is when it is whole again."""
+
+    name: str
+    limit: int
+    window_seconds: int
+    remaining: int
+    reset_seconds: float
+    exceeded: bool = False
+    shadow: bool = False
+
+
+class QuotaReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a quota stands as far as this node knows: what is left here, and when the period ends (RFC 3339)."""
+
+    name: str
+    remaining: int
+    resets_at: str | None = None
+    exceeded: bool = False
+    shadow: bool = False
 
 
 class CheckReport(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -51,7 +102,12 @@ class CheckReport(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class VerifyResponse(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The verdict; `valid` and `code` are always present."""
+    """The verdict; `valid` and `code` are always present.
+
+    `limits` and `quotas` say how those that were charged stand.  `retry_after_seconds` comes with RATE_LIMITED and
+    USAGE_EXCEEDED when waiting helps.  `slots` are to be given back to `/api/v1/verify/release` when the call ends.
+    `shadow` names what would have refused, if it were enforced.
+    """
 
     valid: bool
     code: str
@@ -64,4 +120,10 @@ class VerifyResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     scopes: tuple[str, ...] | None = None
     expires_at: str | None = None
     metadata: dict[str, str] | None = None
+    plan: str | None = None
+    limits: tuple[LimitReport, ...] | None = None
+    quotas: tuple[QuotaReport, ...] | None = None
+    retry_after_seconds: float | None = None
+    slots: tuple[str, ...] | None = None
+    shadow: tuple[str, ...] | None = None
     checks: tuple[CheckReport, ...] | None = None

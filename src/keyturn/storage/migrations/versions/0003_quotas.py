@@ -1,0 +1,16 @@
+"""Quota accounts, blocks and the ledger.
+
+Revision ID: 0003
+"""
+
+from __future__ import annotations
+
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Nothing yet."""

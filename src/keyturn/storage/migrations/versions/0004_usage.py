@@ -1,0 +1,16 @@
+"""Usage by owner, endpoint and country, and what was lost of it.
+
+Revision ID: 0004
+"""
+
+from __future__ import annotations
+
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Nothing yet."""
