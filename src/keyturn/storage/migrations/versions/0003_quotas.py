@@ -5,7 +5,6 @@ Revision ID: 0003
 
 from __future__ import annotations
 
-
 revision = "0003"
 down_revision = "0002"
 branch_labels = None

@@ -5,7 +5,6 @@ Revision ID: 0004
 
 from __future__ import annotations
 
-
 revision = "0004"
 down_revision = "0003"
 branch_labels = None

@@ -5,7 +5,6 @@ Revision ID: 0005
 
 from __future__ import annotations
 
-
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
