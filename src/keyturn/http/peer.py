@@ -6,17 +6,18 @@ Plain functions over an ASGI scope, so that the verify lane and the routes read 
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 from keyturn.errors import InputError, UnauthenticatedError
 from keyturn.kernel.secret import Secret, random_base62
+from keyturn.verify.forwarded import forwarded_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+    from keyturn.verify.forwarded import Network
+
     RawHeaders = Iterable[tuple[bytes, bytes]]
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
@@ -56,18 +57,8 @@ def client_ip(scope: Mapping[str, Any], trusted: tuple[Network, ...]) -> str | N
     client = scope.get("client")
     if not client or not client[0]:
         return None
-    peer = _plain(client[0])
-    if not trusted or not _within(peer, trusted):
-        return peer
-    forwarded = b",".join(value for key, value in scope["headers"] if key == b"x-forwarded-for")
-    for candidate in reversed(forwarded.decode("latin-1").split(",")):
-        address = _address(candidate.strip())
-        if address is None:
-            return peer
-        peer = address
-        if not _within(peer, trusted):
-            return peer
-    return peer
+    forwarded = b",".join(value for key, value in scope["headers"] if key == b"x-forwarded-for") if trusted else b""
+    return forwarded_address(client[0], forwarded.decode("latin-1"), trusted)
 
 
 def require_clean_target(scope: Mapping[str, Any]) -> None:
@@ -86,28 +77,3 @@ def require_clean_target(scope: Mapping[str, Any]) -> None:
 
 def _percent_decoded(raw: bytes) -> bytes:
     return re.sub(rb"%([0-9A-Fa-f]{2})", lambda found: bytes((int(found[1], 16),)), raw)
-
-
-def _address(text: str) -> str | None:
-    # An address may come with a port: 192.0.2.1:4711, [2001:db8::1]:4711.
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        return None
-
-
-def _plain(address: str) -> str:
-    # An IPv4 peer of a dual-stack socket.
-    return address.removeprefix("::ffff:") if "." in address else address
-
-
-def _within(address: str, networks: tuple[Network, ...]) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(parsed in network for network in networks)
