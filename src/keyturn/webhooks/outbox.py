@@ -1,0 +1,103 @@
+"""The outbox: every leaf of a change becomes a delivery for each endpoint that wants it, in order, exactly once.
+
+    cursor --leaves numbered above it, in order--> deliveries + cursor moved, in one transaction
+
+Numbers are given in commit order and without gaps, so what is numbered above the cursor has not been seen and nothing
+below it is still to come.  An endpoint that is disabled gets its deliveries as dead letters, to be sent again by hand.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import and_, insert, select, update
+
+from keyturn.kernel.ids import new_id
+from keyturn.storage.change_log import read_head
+from keyturn.storage.schema import audit_leaf, change, webhook_cursor
+from keyturn.webhooks import delivery_store, store
+from keyturn.webhooks.model import ACTIVE, Delivery, Endpoint, Event
+from keyturn.webhooks.rules import body_of, is_event, wants
+from keyturn.wire.webhooks import EVENT_TYPES, DeliveryState
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+LEAVES_MAX = 500
+DISABLED_ERROR = "the endpoint was disabled"
+
+
+def read_cursor(connection: Connection) -> int | None:
+    """Return the last number that was fanned out, None before the first time."""
+    return connection.execute(select(webhook_cursor.c.seq).where(webhook_cursor.c.id == 1)).scalar()
+
+
+def fan_out(connection: Connection, now: float) -> tuple[int, bool]:
+    """Make the deliveries of the next leaves and move the cursor; return how many, and whether there is more to do."""
+    head = read_head(connection).seq
+    cursor = read_cursor(connection)
+    if cursor is None:
+        # Nothing could have been for anybody yet: an endpoint begins with the number of its creation.
+        start = min((one.since_seq for one in store.all_living(connection)), default=head)
+        connection.execute(insert(webhook_cursor).values(id=1, seq=start))
+        return 0, start < head
+    if cursor >= head:
+        return 0, False
+    endpoints = store.all_living(connection)
+    if not endpoints:
+        _move(connection, head)
+        return 0, False
+    rows = connection.execute(
+        select(audit_leaf.c.seq, audit_leaf.c.id, audit_leaf.c.at, audit_leaf.c.action, audit_leaf.c.outcome)
+        .add_columns(audit_leaf.c.workspace, audit_leaf.c.resource, audit_leaf.c.actor, change.c.kind, change.c.entity)
+        .select_from(audit_leaf.outerjoin(change, and_(change.c.seq == audit_leaf.c.seq)))
+        .where(audit_leaf.c.seq > cursor, audit_leaf.c.action.in_(sorted(EVENT_TYPES)))
+        .order_by(audit_leaf.c.seq)
+        .limit(LEAVES_MAX)
+    ).all()
+    made = []
+    for row in rows:
+        if is_event(row.action, row.outcome):
+            event = Event(
+                id=row.id,
+                seq=row.seq,
+                type=row.action,
+                at=row.at,
+                workspace=row.workspace,
+                resource=row.resource,
+                actor=row.actor,
+                kind=row.kind if row.entity else None,
+                entity=row.entity or None,
+            )
+            made += [delivery_of(one, event, now) for one in endpoints if wants(one, event)]
+    delivery_store.insert_deliveries(connection, made)
+    full = len(rows) == LEAVES_MAX
+    _move(connection, rows[-1].seq if full else head)
+    return len(made), full
+
+
+def delivery_of(endpoint: Endpoint, event: Event, now: float) -> Delivery:
+    """Return a new delivery of an event to an endpoint."""
+    active = endpoint.state == ACTIVE
+    return Delivery(
+        id=new_id("msg", now),
+        workspace=endpoint.workspace,
+        webhook=endpoint.id,
+        event=event.id,
+        seq=event.seq,
+        type=event.type,
+        body=body_of(event),
+        state=DeliveryState.PENDING if active else DeliveryState.DEAD,
+        attempts=0,
+        tries=0,
+        next_at=now,
+        claimed_until=0.0,
+        created_at=event.at,
+        finished_at=None if active else now,
+        last_status=None,
+        last_error=None if active else DISABLED_ERROR,
+    )
+
+
+def _move(connection: Connection, seq: int) -> None:
+    connection.execute(update(webhook_cursor).where(webhook_cursor.c.id == 1).values(seq=seq))
