@@ -127,3 +127,18 @@ class VerifyResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     slots: tuple[str, ...] | None = None
     shadow: tuple[str, ...] | None = None
     checks: tuple[CheckReport, ...] | None = None
+
+
+SlotId = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"^[!-~]+(?!\n)$")]
+
+
+class ReleaseSlots(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Slots of concurrency limits to give back, as a verification told them."""
+
+    slots: Annotated[tuple[SlotId, ...], Meta(max_length=256)]
+
+
+class ReleasedSlots(msgspec.Struct, frozen=True):
+    """How many of them were still held."""
+
+    released: int
