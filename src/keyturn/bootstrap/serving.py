@@ -21,6 +21,7 @@ from keyturn.config import load_settings
 from keyturn.http import documents, health, serve
 from keyturn.http.app import create_app
 from keyturn.http.edge import EdgeSettings
+from keyturn.http.forward_auth import ForwardAuthLane
 from keyturn.http.lanes import Gate
 from keyturn.http.verify_lane import VerifyLane
 from keyturn.telemetry.logs import configure_logging
@@ -132,9 +133,16 @@ def build_gate(application: Application) -> Gate:
         draining=application.draining,
         observe=application.metrics.verify.observe,
     )
+    forward_auth = ForwardAuthLane(
+        application.verification,
+        trusted_proxies=settings.trusted_proxies,
+        draining=application.draining,
+        observe=application.metrics.verify.observe,
+    )
     return Gate(
         cast("AsgiApp", router),
         lane,
+        forward_auth=forward_auth,
         draining=application.draining,
         observe=application.metrics.requests.observe,
         over_tls=settings.serves_tls or settings.tls == "terminated",

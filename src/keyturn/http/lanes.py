@@ -1,8 +1,8 @@
-"""The gate in front of everything: sends the hot call to its own lane, all else to the router.
+"""The gate in front of everything: sends the hot calls to lanes of their own, all else to the router.
 
-The verify lane is handed its calls untouched.  Every other request gets, here and once: a request id that is echoed,
-security headers, a refusal of targets that are not clean text, HEAD and OPTIONS for every route, a count of its
-outcome, and `Connection: close` while the server stops.
+The lanes of verify and of forward authentication are handed their calls untouched.  Every other request gets, here
+and once: a request id that is echoed, security headers, a refusal of targets that are not clean text, HEAD and OPTIONS
+for every route, a count of its outcome, and `Connection: close` while the server stops.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from keyturn.errors import KeyturnError
 from keyturn.http import problems
 from keyturn.http.edge import scope_request_id
+from keyturn.http.forward_auth import dialect_of
 from keyturn.http.peer import require_clean_target
 from keyturn.kernel.clock import boottime
 
@@ -49,13 +50,15 @@ class Gate:
         router: AsgiApp,
         verify: AsgiApp | None,
         *,
+        forward_auth: AsgiApp | None = None,
         draining: asyncio.Event,
         observe: Observe | None = None,
         over_tls: bool = False,
     ) -> None:
-        """Join both lanes; `observe(method, route, status, seconds)` is told of every routed request."""
+        """Join the lanes; `observe(method, route, status, seconds)` is told of every routed request."""
         self._router = router
         self._verify = verify
+        self._forward_auth = forward_auth
         self._draining = draining
         self._observe = observe
         self._headers = (*_SECURITY, _STRICT_TRANSPORT) if over_tls else _SECURITY
@@ -65,6 +68,8 @@ class Gate:
         # Not a coroutine itself: the hot lane should not pay for one more.
         if self._verify is not None and scope.get("path") == VERIFY_PATH and scope.get("method") == "POST":
             return self._verify(scope, receive, send)
+        if self._forward_auth is not None and scope.get("path", "").startswith("/auth/") and dialect_of(scope["path"]):
+            return self._forward_auth(scope, receive, send)
         if scope["type"] != "http":
             return self._router(scope, receive, send)
         return self._route(scope, receive, send)

@@ -30,6 +30,16 @@ def forwarded_address(peer: str, forwarded: str, trusted: Sequence[Network]) -> 
     return address
 
 
+def vouched_address(peer: str, forwarded: str, trusted: Sequence[Network]) -> str | None:
+    """Return the address that a listed proxy says its request is from, None when nobody listed says so.
+
+    Unlike `forwarded_address` it never falls back on the peer, which is the proxy itself.
+    """
+    if not _within(_plain(peer), trusted) or _address(forwarded.rpartition(",")[2].strip()) is None:
+        return None
+    return forwarded_address(peer, forwarded, trusted)
+
+
 def _address(text: str) -> str | None:
     # An address may come with a port: 192.0.2.1:4711, [2001:db8::1]:4711.
     if text.startswith("["):
