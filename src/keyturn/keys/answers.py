@@ -96,6 +96,10 @@ def _keyspace_fields(of: Keyspace) -> dict[str, Any]:
         "created_at": rfc3339(of.created_at),
         "created_by": of.created_by,
         "revision": of.revision,
+        "shadow_restrictions": of.shadow_restrictions,
+        "default_plan": of.default_plan_name,
+        "limits": of.limits,
+        "quotas": of.quotas,
     }
 
 
@@ -122,6 +126,10 @@ def _key_fields(of: Key, last_used_at: float | None) -> dict[str, Any]:
         "revoke_reason": of.revoke_reason,
         "last_used_at": shown(last_used_at),
         "revision": of.revision,
+        "shadow_restrictions": of.shadow_restrictions,
+        "plan": of.plan_name,
+        "limits": of.limits,
+        "quotas": of.quotas,
     }
 
 

@@ -10,8 +10,8 @@ from sqlalchemy import bindparam, insert, select, update
 from keyturn.errors import BrokenInvariantError
 from keyturn.keys.model import Keyspace
 from keyturn.keys.records import PEPPER
-from keyturn.keys.store import read_restrictions, restrictions_json
-from keyturn.storage.schema import keyspace, sealed_key
+from keyturn.keys.store import read_limits, read_quotas, read_restrictions, restrictions_json, rules_json
+from keyturn.storage.schema import keyspace, plan, sealed_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,14 +20,17 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"~?[a-z0-9_-]{1,64}")
 
+_SELECTED = select(*keyspace.c, plan.c.name.label("default_plan_name")).outerjoin(
+    plan, plan.c.id == keyspace.c.default_plan
+)
 # Built once: every issued key runs one of them.
-_BY_NAME = select(*keyspace.c).where(
+_BY_NAME = _SELECTED.where(
     keyspace.c.workspace == bindparam("workspace"),
     keyspace.c.name == bindparam("name"),
     keyspace.c.system == bindparam("system"),
 )
-_BY_NAME_LOCKED = _BY_NAME.with_for_update()
-_BY_NAME_SHARED = _BY_NAME.with_for_update(read=True)
+_BY_NAME_LOCKED = _BY_NAME.with_for_update(of=keyspace)
+_BY_NAME_SHARED = _BY_NAME.with_for_update(read=True, of=keyspace)
 
 
 def insert_keyspace(connection: Connection, made: Keyspace) -> None:
@@ -73,17 +76,14 @@ def load_keyspace(
 
 def load_keyspace_by_id(connection: Connection, workspace: str, keyspace_id: str) -> Keyspace | None:
     """Return a keyspace of the workspace by id, system ones too."""
-    row = connection.execute(
-        select(*keyspace.c).where(keyspace.c.workspace == workspace, keyspace.c.id == keyspace_id)
-    ).first()
+    row = connection.execute(_SELECTED.where(keyspace.c.workspace == workspace, keyspace.c.id == keyspace_id)).first()
     return None if row is None else _keyspace(row)
 
 
 def list_keyspaces(connection: Connection, workspace: str, after: str, limit: int) -> Sequence[Keyspace]:
     """Return keyspaces in order of id, after the id given; never system ones."""
     rows = connection.execute(
-        select(*keyspace.c)
-        .where(keyspace.c.workspace == workspace, ~keyspace.c.system, keyspace.c.id > after)
+        _SELECTED.where(keyspace.c.workspace == workspace, ~keyspace.c.system, keyspace.c.id > after)
         .order_by(keyspace.c.id)
         .limit(limit)
     ).all()
@@ -119,6 +119,10 @@ def _values(of: Keyspace) -> dict[str, Any]:
         "created_at": of.created_at,
         "created_by": of.created_by,
         "revision": of.revision,
+        "default_plan": of.default_plan,
+        "limits_json": rules_json(of.limits),
+        "quotas_json": rules_json(of.quotas),
+        "shadow_restrictions_json": restrictions_json(of.shadow_restrictions),
     }
 
 
@@ -141,4 +145,9 @@ def _keyspace(row: Any) -> Keyspace:  # noqa: ANN401 -- a row of `keyspace`
         created_at=row.created_at,
         created_by=row.created_by,
         revision=row.revision,
+        shadow_restrictions=read_restrictions(row.shadow_restrictions_json),
+        default_plan=row.default_plan,
+        default_plan_name=row.default_plan_name,
+        limits=read_limits(row.limits_json),
+        quotas=read_quotas(row.quotas_json),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from keyturn.wire.policy import Restrictions
+    from keyturn.wire.policy import LimitRule, QuotaRule, Restrictions
 
 ACTIVE = "active"
 DISABLED = "disabled"
@@ -24,6 +24,9 @@ LIVE_VERSION_STATES = frozenset({PENDING, CURRENT, PREVIOUS, SUSPENDED})
 
 SYSTEM_KEYSPACE = "~system"
 """The name of the keyspace of management tokens; no wildcard matches it and no request can name it."""
+
+RETIRED = "retired"
+"""A plan that nothing is on any more, or can be put on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,11 @@ class Keyspace:
     created_at: float
     created_by: str
     revision: int
+    shadow_restrictions: Restrictions | None = None
+    default_plan: str | None = None
+    default_plan_name: str | None = None
+    limits: tuple[LimitRule, ...] = ()
+    quotas: tuple[QuotaRule, ...] = ()
 
     @property
     def resource(self) -> str:
@@ -80,6 +88,11 @@ class Key:
     revoked_at: float | None
     revoke_reason: str | None
     revision: int
+    shadow_restrictions: Restrictions | None = None
+    plan: str | None = None
+    plan_name: str | None = None
+    limits: tuple[LimitRule, ...] = ()
+    quotas: tuple[QuotaRule, ...] = ()
 
     @property
     def resource(self) -> str:
@@ -115,3 +128,45 @@ class VersionChange:
     state: str
     valid_until: float | None
     retired_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A named bundle of scopes, limits, quotas and restrictions."""
+
+    id: str
+    workspace: str
+    name: str
+    state: str
+    description: str
+    scopes: tuple[str, ...]
+    limits: tuple[LimitRule, ...]
+    quotas: tuple[QuotaRule, ...]
+    restrictions: Restrictions | None
+    shadow_restrictions: Restrictions | None
+    created_at: float
+    created_by: str
+    updated_at: float
+    revision: int
+
+    @property
+    def resource(self) -> str:
+        """Its name in grants."""
+        return f"plan/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What was set for all keys of an owner; revision 0 is an owner that nothing was set for, and is not stored."""
+
+    id: str
+    workspace: str
+    name: str
+    plan: str | None
+    plan_name: str | None
+    limits: tuple[LimitRule, ...]
+    quotas: tuple[QuotaRule, ...]
+    created_at: float
+    updated_at: float
+    updated_by: str
+    revision: int

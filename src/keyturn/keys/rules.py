@@ -258,11 +258,18 @@ def check_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(scopes))
 
 
-def check_written_restrictions(restrictions: Restrictions | None) -> Restrictions | None:
+def check_written_restrictions(restrictions: Restrictions | None, field: str = "restrictions") -> Restrictions | None:
     """Return the restrictions, None when they restrict nothing; raises InputError naming the field."""
     if restrictions is None:
         return None
-    check_restrictions(restrictions)
+    try:
+        check_restrictions(restrictions)
+    except InputError as error:
+        if field == "restrictions" or error.field is None:
+            raise
+        placed = f"{field}{error.field.removeprefix('restrictions')}"
+        message = error.message.replace(error.field, placed)
+        raise InputError(message, field=placed, hint=error.hint) from None
     if not (restrictions.cidrs or restrictions.origins or restrictions.endpoints):
         return None
     return restrictions
@@ -284,7 +291,7 @@ def expiry(expires_at: datetime | None, expires_in_seconds: int | None, now: flo
 
 def check_filter(wanted: KeyFilter) -> None:
     """Raise InputError for a filter that no stored value can meet because it is no text a key may have."""
-    for field in ("keyspace", "owner", "environment", "tag", "name"):
+    for field in ("keyspace", "owner", "environment", "plan", "tag", "name"):
         value = getattr(wanted, field)
         if value is not None and (len(value) > FILTER_LENGTH_MAX or not value.isprintable()):
             raise InputError(f"expected at most {FILTER_LENGTH_MAX} printable characters", field=field)

@@ -10,7 +10,8 @@ from sqlalchemy import delete, func, insert, or_, select, update
 from keyturn.errors import BrokenInvariantError
 from keyturn.keys.model import LIVE_VERSION_STATES, Key, Version
 from keyturn.storage.schema import issued_key, key_tag, key_version, keyspace, last_used
-from keyturn.wire.policy import Restrictions
+from keyturn.storage.schema import plan as plan_table
+from keyturn.wire.policy import LimitRule, QuotaRule, Restrictions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,9 +25,13 @@ MATCHES_AT_ONCE = 500
 _read_restrictions = msgspec.json.Decoder(Restrictions).decode
 _read_texts = msgspec.json.Decoder(tuple[str, ...]).decode
 _read_metadata = msgspec.json.Decoder(dict[str, str]).decode
+_read_limits = msgspec.json.Decoder(tuple[LimitRule, ...]).decode
+_read_quotas = msgspec.json.Decoder(tuple[QuotaRule, ...]).decode
 
-_SELECTED = select(*issued_key.c, keyspace.c.name.label("keyspace_name")).join(
-    keyspace, keyspace.c.id == issued_key.c.keyspace
+_SELECTED = (
+    select(*issued_key.c, keyspace.c.name.label("keyspace_name"), plan_table.c.name.label("plan_name"))
+    .join(keyspace, keyspace.c.id == issued_key.c.keyspace)
+    .outerjoin(plan_table, plan_table.c.id == issued_key.c.plan)
 )
 
 _INSERT_KEYS = insert(issued_key)
@@ -46,6 +51,26 @@ def restrictions_json(restrictions: Restrictions | None) -> str | None:
 def read_restrictions(text: str | None) -> Restrictions | None:
     """Decode what `restrictions_json` wrote."""
     return None if text is None else _read_restrictions(text)
+
+
+def read_texts(text: str) -> tuple[str, ...]:
+    """Decode a list of texts of a column."""
+    return _read_texts(text)
+
+
+def rules_json(rules: Sequence[LimitRule] | Sequence[QuotaRule]) -> str | None:
+    """Encode limits or quotas for a column; none at all is NULL."""
+    return to_json(tuple(rules)) if rules else None
+
+
+def read_limits(text: str | None) -> tuple[LimitRule, ...]:
+    """Decode the limits that `rules_json` wrote."""
+    return () if text is None else _read_limits(text)
+
+
+def read_quotas(text: str | None) -> tuple[QuotaRule, ...]:
+    """Decode the quotas that `rules_json` wrote."""
+    return () if text is None else _read_quotas(text)
 
 
 # --- keys --------------------------------------------------------------------------------------------------------
@@ -125,6 +150,7 @@ def conditions_of(
     owner: str | None = None,
     state: str | None = None,
     environment: str | None = None,
+    plan: str | None = None,
     tag: str | None = None,
     name: str | None = None,
     expiring_before: float | None = None,
@@ -136,6 +162,7 @@ def conditions_of(
         (issued_key.c.owner, owner),
         (issued_key.c.state, state),
         (issued_key.c.environment, environment),
+        (issued_key.c.plan, plan),
     )
     conditions: list[ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
     if name is not None:
@@ -174,6 +201,10 @@ def _key_values(key: Key) -> dict[str, Any]:
         "revoked_at": key.revoked_at,
         "revoke_reason": key.revoke_reason,
         "revision": key.revision,
+        "plan": key.plan,
+        "limits_json": rules_json(key.limits),
+        "quotas_json": rules_json(key.quotas),
+        "shadow_restrictions_json": restrictions_json(key.shadow_restrictions),
     }
 
 
@@ -201,6 +232,11 @@ def _key(row: Any) -> Key:  # noqa: ANN401 -- a row of `_SELECTED`
         revoked_at=row.revoked_at,
         revoke_reason=row.revoke_reason,
         revision=row.revision,
+        shadow_restrictions=read_restrictions(row.shadow_restrictions_json),
+        plan=row.plan,
+        plan_name=row.plan_name,
+        limits=read_limits(row.limits_json),
+        quotas=read_quotas(row.quotas_json),
     )
 
 

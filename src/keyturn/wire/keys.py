@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from keyturn.wire.policy import Restrictions
+from keyturn.wire.policy import LimitRule, QuotaRule, Restrictions
+from keyturn.wire.rules import Limits, PlanName, Quotas
 
 DURATION_SECONDS_MAX = 315_360_000
 """Ten years."""
@@ -104,6 +105,10 @@ class CreateKeyspace(_Strict, frozen=True, kw_only=True):
     description: Description = ""
     stale_after_seconds: StaleAfter = STALE_AFTER_SECONDS_DEFAULT
     restrictions: Restrictions | None = None
+    shadow_restrictions: Restrictions | None = None
+    default_plan: PlanName | None = None
+    limits: Limits = ()
+    quotas: Quotas = ()
 
 
 class UpdateKeyspace(_Strict, frozen=True, kw_only=True):
@@ -112,6 +117,10 @@ class UpdateKeyspace(_Strict, frozen=True, kw_only=True):
     description: Description | UnsetType = UNSET
     stale_after_seconds: StaleAfter | UnsetType = UNSET
     restrictions: Restrictions | UnsetType | None = UNSET
+    shadow_restrictions: Restrictions | UnsetType | None = UNSET
+    default_plan: PlanName | UnsetType | None = UNSET
+    limits: Limits | UnsetType = UNSET
+    quotas: Quotas | UnsetType = UNSET
 
 
 class RetirePepper(_Strict, frozen=True, kw_only=True):
@@ -145,6 +154,10 @@ class KeyspaceInfo(_Answer, frozen=True, kw_only=True):
     created_at: str
     created_by: str
     revision: int
+    shadow_restrictions: Restrictions | None = None
+    default_plan: str | None = None
+    limits: tuple[LimitRule, ...] = ()
+    quotas: tuple[QuotaRule, ...] = ()
 
 
 class KeyspaceDetail(KeyspaceInfo, frozen=True, kw_only=True):
@@ -181,6 +194,10 @@ class IssueKey(_Strict, frozen=True, kw_only=True):
     scopes: Scopes = ()
     name: Line | None = None
     restrictions: Restrictions | None = None
+    shadow_restrictions: Restrictions | None = None
+    plan: PlanName | None = None
+    limits: Limits = ()
+    quotas: Quotas = ()
     metadata: Metadata = {}
     tags: Tags = ()
     not_before: Moment | None = None
@@ -214,6 +231,10 @@ class ImportedKey(_Strict, frozen=True, kw_only=True):
     scopes: Scopes = ()
     name: Line | None = None
     restrictions: Restrictions | None = None
+    shadow_restrictions: Restrictions | None = None
+    plan: PlanName | None = None
+    limits: Limits = ()
+    quotas: Quotas = ()
     metadata: Metadata = {}
     tags: Tags = ()
     not_before: Moment | None = None
@@ -241,6 +262,10 @@ class UpdateKey(_Strict, frozen=True, kw_only=True):
     purpose: Line | UnsetType = UNSET
     scopes: Scopes | UnsetType = UNSET
     restrictions: Restrictions | UnsetType | None = UNSET
+    shadow_restrictions: Restrictions | UnsetType | None = UNSET
+    plan: PlanName | UnsetType | None = UNSET
+    limits: Limits | UnsetType = UNSET
+    quotas: Quotas | UnsetType = UNSET
     metadata: Metadata | UnsetType = UNSET
     tags: Tags | UnsetType = UNSET
     not_before: Moment | UnsetType | None = UNSET
@@ -328,6 +353,10 @@ class KeyInfo(_Answer, frozen=True, kw_only=True):
     revoke_reason: str | None
     last_used_at: str | None
     revision: int
+    shadow_restrictions: Restrictions | None = None
+    plan: str | None = None
+    limits: tuple[LimitRule, ...] = ()
+    quotas: tuple[QuotaRule, ...] = ()
 
 
 class KeyDetail(KeyInfo, frozen=True, kw_only=True):
@@ -394,6 +423,7 @@ class KeyFilter(_Strict, frozen=True, kw_only=True):
     owner: str | None = None
     state: Literal["active", "disabled", "revoked"] | None = None
     environment: str | None = None
+    plan: str | None = None
     tag: str | None = None
     name: str | None = None
     expiring_before: float | None = None
