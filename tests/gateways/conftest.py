@@ -1,0 +1,29 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tests.gateways.programs import STARTERS, program
+from tests.gateways.stack import Control, Gateway, controlled, echoing, running_gateway
+
+
+@pytest.fixture(scope="session")
+def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
+    with controlled(tmp_path_factory.mktemp("gateways")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def application() -> Iterator[int]:
+    with echoing() as port:
+        yield port
+
+
+@pytest.fixture(scope="module", params=sorted(STARTERS))
+def gateway(request: pytest.FixtureRequest, control: Control, application: int) -> Iterator[Gateway]:
+    """Each gateway in turn, with the configuration that is shipped."""
+    name: str = request.param
+    if program(name) is None:
+        pytest.skip(f"{name} is not installed; .ci/run installs it")
+    starter = STARTERS[name]
+    with running_gateway(name, lambda made: starter(made, control.server.port, application, control.token)) as running:
+        yield running

@@ -1,0 +1,152 @@
+"""The shipped configurations, each run by its real program in front of a real Keyturn."""
+
+import json
+
+import pytest
+
+from keyturn.http.identity import IDENTITY_HEADERS
+from tests.gateways.stack import Control, Gateway, seen, seen_headers
+
+pytestmark = pytest.mark.slow
+
+
+def test_an_admitted_key_reaches_the_application_as_an_identity(gateway: Gateway, control: Control) -> None:
+    issued = control.issue(owner="Zoë / web", scopes=["orders:read", "invoices:*"])
+    found = seen_headers(gateway.get("/anything?a=1", issued["key"]))
+    assert {name: found.get(name.lower()) for name in IDENTITY_HEADERS} == {
+        "X-Keyturn-Key-Id": [issued["id"]],
+        "X-Keyturn-Owner": ["Zo%C3%AB%20/%20web"],
+        "X-Keyturn-Keyspace": ["orders"],
+        "X-Keyturn-Environment": ["production"],
+        "X-Keyturn-Scopes": ["orders:read invoices:*"],
+        "X-Keyturn-Plan": None,
+        "X-Keyturn-Code": ["VALID"],
+        "X-Consumer-Username": ["Zo%C3%AB%20/%20web"],
+        "X-Credential-Identifier": [issued["id"]],
+    }
+
+
+def test_the_request_itself_arrives_as_it_was_sent(gateway: Gateway, control: Control) -> None:
+    key = control.issue()["key"]
+    posted = gateway.request("POST", "/a%20b?c=%2F", [("Authorization", f"Bearer {key}")], b"the body")
+    assert {name: seen(posted)[name] for name in ("method", "path", "body")} == {
+        "method": "POST",
+        "path": "/a%20b?c=%2F",
+        "body": "the body",
+    }
+    assert gateway.request("HEAD", "/", [("Authorization", f"Bearer {key}")]).status_code == 200
+
+
+def test_the_key_and_the_token_stay_at_the_gateway(gateway: Gateway, control: Control) -> None:
+    """What the application does not need it cannot leak."""
+    key = control.issue()["key"]
+    for presented in (("Authorization", f"Bearer {key}"), ("X-API-Key", key)):
+        answer = gateway.request("GET", "/", [presented])
+        assert answer.status_code == 200
+        assert key not in answer.text
+        assert control.token not in answer.text
+    assert control.token not in gateway.log()
+
+
+@pytest.mark.parametrize("name", IDENTITY_HEADERS)
+def test_no_client_can_say_who_it_is(gateway: Gateway, control: Control, name: str) -> None:
+    """An identity that a client made up is removed, also where the answer about its key has none to put there."""
+    key = control.issue()["key"]
+    forged = [(name, "forged"), (name.lower(), "forged"), (name.upper(), "forged")]
+    answer = gateway.get("/", key, *forged)
+    assert "forged" not in answer.text
+    assert ("x-keyturn-plan" in seen_headers(answer)) is False
+
+
+def test_a_request_without_a_key_is_challenged(gateway: Gateway) -> None:
+    answer = gateway.get("/")
+    assert answer.status_code == 401
+    assert answer.headers.get_list("www-authenticate") == ['Bearer realm="keyturn"']
+    assert answer.json()["code"] == "missing_key"
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_two_keys_are_refused(gateway: Gateway, control: Control) -> None:
+    """Gateway and application could each read another one."""
+    first, second = control.issue()["key"], control.issue()["key"]
+    assert gateway.get("/", first, ("X-API-Key", second)).status_code == 401
+    assert gateway.request("GET", "/", [("X-API-Key", first), ("X-API-Key", second)]).status_code == 401
+
+
+def test_a_wrong_key_is_told_from_a_missing_one(gateway: Gateway) -> None:
+    answer = gateway.get("/", "no-such-key")
+    assert answer.status_code == 401
+    assert answer.headers.get_list("www-authenticate") == ['Bearer realm="keyturn", error="invalid_token"']
+    assert answer.json()["code"] == "not_found"
+
+
+def test_a_key_without_the_scope_is_forbidden(gateway: Gateway, control: Control) -> None:
+    reader, other = control.issue(scopes=["orders:read"])["key"], control.issue(scopes=["invoices:read"])["key"]
+    assert gateway.get("/orders/1", reader).status_code == 200
+    answer = gateway.get("/orders/1", other)
+    assert (answer.status_code, answer.json()["code"]) == (403, "insufficient_permissions")
+    challenge = 'Bearer realm="keyturn", error="insufficient_scope", scope="orders:read"'
+    assert answer.headers.get_list("www-authenticate") == [challenge]
+    assert gateway.get("/", other).status_code == 200
+
+
+def test_a_revoked_key_is_refused_at_once(gateway: Gateway, control: Control) -> None:
+    issued = control.issue()
+    assert gateway.get("/", issued["key"]).status_code == 200
+    assert control.post(f"keys/{issued['id']}/revoke", reason="key_compromise")["effective"] is True
+    answer = gateway.get("/", issued["key"])
+    assert (answer.status_code, answer.json()["code"]) == (401, "revoked")
+
+
+def test_method_and_path_are_those_of_the_client(gateway: Gateway, control: Control) -> None:
+    """A client cannot say that it asked for something else."""
+    key = control.issue(restrictions={"endpoints": [{"methods": ["GET"], "path": "/open/*"}]})["key"]
+    lies = [
+        ("X-Original-Method", "GET"),
+        ("X-Original-URI", "/open/a"),
+        ("X-Forwarded-Method", "GET"),
+        ("X-Forwarded-Uri", "/open/a"),
+    ]
+    assert gateway.get("/open/a?b=c", key).status_code == 200
+    assert gateway.get("/closed", key, *lies).status_code == 403
+    assert gateway.request("POST", "/open/a", [("Authorization", f"Bearer {key}"), *lies], b"").status_code == 403
+    assert gateway.get("/open/../closed", key).status_code in {400, 403}
+
+
+def test_the_address_is_that_of_the_client(gateway: Gateway, control: Control) -> None:
+    """A client cannot say that it is elsewhere."""
+    here = control.issue(restrictions={"cidrs": ["127.0.0.1/32"]})["key"]
+    elsewhere = control.issue(restrictions={"cidrs": ["198.51.100.0/24"]})["key"]
+    lies = [("X-Forwarded-For", "198.51.100.7"), ("X-Real-IP", "198.51.100.7"), ("Forwarded", "for=198.51.100.7")]
+    assert gateway.get("/", here, *lies).status_code == 200
+    answer = gateway.get("/", elsewhere, *lies)
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
+def test_a_refusal_of_the_application_is_passed_on(gateway: Gateway, control: Control) -> None:
+    key = control.issue()["key"]
+    for status in (401, 403, 429, 500):
+        answer = gateway.get("/", key, ("X-Answer", str(status)))
+        assert answer.status_code == status
+        assert json.loads(answer.text)["method"] == "GET"
+
+
+def test_nobody_outside_asks_about_keys_through_the_gateway(gateway: Gateway, control: Control) -> None:
+    """The location that nginx asks is for nginx alone; without a key no path but the protected ones is there."""
+    del control
+    for path in ("/_keyturn", "/auth/nginx", "/auth/traefik", "/api/v1/verify"):
+        assert gateway.get(path).status_code in {401, 404}
+
+
+def test_nothing_passes_while_keyturn_is_away(gateway: Gateway, control: Control) -> None:
+    """A gateway that cannot ask denies."""
+    key = control.issue()["key"]
+    assert gateway.get("/", key).status_code == 200
+    control.server.kill9()
+    try:
+        answer = gateway.get("/", key)
+        assert answer.status_code == 503
+        assert "authorization" not in answer.text
+    finally:
+        control.server.restart()
+    assert gateway.get("/", key).status_code == 200
