@@ -79,6 +79,16 @@ def release(connection: Connection, claimed: Delivery) -> None:
     connection.execute(update(webhook_delivery).where(*_still(claimed)).values(claimed_until=0.0))
 
 
+def release_all(connection: Connection, now: float, but: Sequence[str]) -> None:
+    """End the claims of a leader that is gone, without those named."""
+    query = update(webhook_delivery).where(
+        webhook_delivery.c.state == DeliveryState.PENDING.value, webhook_delivery.c.claimed_until > now
+    )
+    if but:
+        query = query.where(webhook_delivery.c.id.not_in(sorted(but)))
+    connection.execute(query.values(claimed_until=0.0))
+
+
 def record_attempt(connection: Connection, claimed: Delivery, attempt: Attempt) -> None:
     """Keep an attempt in the log."""
     values = {field.name: getattr(attempt, field.name) for field in fields(Attempt)}
@@ -174,17 +184,18 @@ def send_dead_again(connection: Connection, endpoint: str, since: float, now: fl
     ).rowcount
 
 
-def count_dead(connection: Connection, endpoint: str, since: float) -> int:
-    """Return how many dead letters there are since a time."""
-    return connection.execute(
-        select(func.count())
-        .select_from(webhook_delivery)
+def has_dead(connection: Connection, endpoint: str, since: float) -> bool:
+    """Tell whether there are dead letters since a time."""
+    row = connection.execute(
+        select(webhook_delivery.c.id)
         .where(
             webhook_delivery.c.webhook == endpoint,
             webhook_delivery.c.state == DeliveryState.DEAD.value,
             webhook_delivery.c.created_at >= since,
         )
-    ).scalar_one()
+        .limit(1)
+    ).first()
+    return row is not None
 
 
 def cancel_pending(connection: Connection, endpoint: str, now: float) -> int:

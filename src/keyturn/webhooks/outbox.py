@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, insert, select, update
+from sqlalchemy import insert, select, update
 
 from keyturn.kernel.ids import new_id
 from keyturn.storage.change_log import read_head
@@ -18,9 +18,11 @@ from keyturn.storage.schema import audit_leaf, change, webhook_cursor
 from keyturn.webhooks import delivery_store, store
 from keyturn.webhooks.model import ACTIVE, Delivery, Endpoint, Event
 from keyturn.webhooks.rules import body_of, is_event, wants
-from keyturn.wire.webhooks import EVENT_TYPES, DeliveryState
+from keyturn.wire.webhooks import DeliveryState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Connection
 
 LEAVES_MAX = 500
@@ -32,48 +34,36 @@ def read_cursor(connection: Connection) -> int | None:
     return connection.execute(select(webhook_cursor.c.seq).where(webhook_cursor.c.id == 1)).scalar()
 
 
-def fan_out(connection: Connection, now: float) -> tuple[int, bool]:
-    """Make the deliveries of the next leaves and move the cursor; return how many, and whether there is more to do."""
-    head = read_head(connection).seq
-    cursor = read_cursor(connection)
-    if cursor is None:
-        # Nothing could have been for anybody yet: an endpoint begins with the number of its creation.
-        start = min((one.since_seq for one in store.all_living(connection)), default=head)
-        connection.execute(insert(webhook_cursor).values(id=1, seq=start))
-        return 0, start < head
-    if cursor >= head:
-        return 0, False
+def look(connection: Connection, after: int | None) -> tuple[bool, int]:
+    """Tell whether there is anything to fan out, and up to which number there is not.
+
+    `after` is what an earlier look answered: a log that is of no endpoint's interest costs no write.
+    """
+    cursor, head = read_cursor(connection), read_head(connection).seq
     endpoints = store.all_living(connection)
     if not endpoints:
-        _move(connection, head)
+        return False, head
+    start = max(_start(cursor, endpoints), after or 0)
+    events, up_to = _events_after(connection, start, head)
+    if any(wants(one, event) for event in events for one in endpoints):
+        return True, start
+    return False, up_to
+
+
+def fan_out(connection: Connection, now: float) -> tuple[int, bool]:
+    """Make the deliveries of the next leaves and move the cursor; return how many, and whether there is more to do."""
+    cursor, head = read_cursor(connection), read_head(connection).seq
+    endpoints = store.all_living(connection)
+    if not endpoints:
         return 0, False
-    rows = connection.execute(
-        select(audit_leaf.c.seq, audit_leaf.c.id, audit_leaf.c.at, audit_leaf.c.action, audit_leaf.c.outcome)
-        .add_columns(audit_leaf.c.workspace, audit_leaf.c.resource, audit_leaf.c.actor, change.c.kind, change.c.entity)
-        .select_from(audit_leaf.outerjoin(change, and_(change.c.seq == audit_leaf.c.seq)))
-        .where(audit_leaf.c.seq > cursor, audit_leaf.c.action.in_(sorted(EVENT_TYPES)))
-        .order_by(audit_leaf.c.seq)
-        .limit(LEAVES_MAX)
-    ).all()
-    made = []
-    for row in rows:
-        if is_event(row.action, row.outcome):
-            event = Event(
-                id=row.id,
-                seq=row.seq,
-                type=row.action,
-                at=row.at,
-                workspace=row.workspace,
-                resource=row.resource,
-                actor=row.actor,
-                kind=row.kind if row.entity else None,
-                entity=row.entity or None,
-            )
-            made += [delivery_of(one, event, now) for one in endpoints if wants(one, event)]
+    events, up_to = _events_after(connection, _start(cursor, endpoints), head)
+    made = [delivery_of(one, event, now) for event in events for one in endpoints if wants(one, event)]
     delivery_store.insert_deliveries(connection, made)
-    full = len(rows) == LEAVES_MAX
-    _move(connection, rows[-1].seq if full else head)
-    return len(made), full
+    if cursor is None:
+        connection.execute(insert(webhook_cursor).values(id=1, seq=up_to))
+    else:
+        connection.execute(update(webhook_cursor).where(webhook_cursor.c.id == 1).values(seq=up_to))
+    return len(made), up_to < head
 
 
 def delivery_of(endpoint: Endpoint, event: Event, now: float) -> Delivery:
@@ -99,5 +89,36 @@ def delivery_of(endpoint: Endpoint, event: Event, now: float) -> Delivery:
     )
 
 
-def _move(connection: Connection, seq: int) -> None:
-    connection.execute(update(webhook_cursor).where(webhook_cursor.c.id == 1).values(seq=seq))
+def _start(cursor: int | None, endpoints: Sequence[Endpoint]) -> int:
+    """Return the number to go on after: before its creation nothing was for an endpoint."""
+    return max(cursor or 0, min(one.since_seq for one in endpoints))
+
+
+def _events_after(connection: Connection, start: int, head: int) -> tuple[list[Event], int]:
+    """Return the next events, in order, and the number up to which these are all."""
+    if start >= head:
+        return [], start
+    rows = connection.execute(
+        select(audit_leaf.c.seq, audit_leaf.c.id, audit_leaf.c.at, audit_leaf.c.action, audit_leaf.c.outcome)
+        .add_columns(audit_leaf.c.workspace, audit_leaf.c.resource, audit_leaf.c.actor, change.c.kind, change.c.entity)
+        .select_from(audit_leaf.outerjoin(change, change.c.seq == audit_leaf.c.seq))
+        .where(audit_leaf.c.seq > start, audit_leaf.c.seq <= head)
+        .order_by(audit_leaf.c.seq)
+        .limit(LEAVES_MAX)
+    ).all()
+    events = [
+        Event(
+            id=row.id,
+            seq=row.seq,
+            type=row.action,
+            at=row.at,
+            workspace=row.workspace,
+            resource=row.resource,
+            actor=row.actor,
+            kind=row.kind if row.entity else None,
+            entity=row.entity or None,
+        )
+        for row in rows
+        if is_event(row.action, row.outcome)
+    ]
+    return events, rows[-1].seq if len(rows) == LEAVES_MAX else head

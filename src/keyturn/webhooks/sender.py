@@ -154,6 +154,8 @@ class HttpSender:
             error = _connect_fault(failed)
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as failed:
             error = f"the connection failed: {type(failed).__name__}"
+        except Exception as failed:  # noqa: BLE001 -- whatever an answer provokes is this attempt's failure alone
+            error = f"the attempt failed: {type(failed).__name__}"
         return Answer(round((boottime() - begun) * 1000), status, error, shown, retry_after)
 
     def close(self) -> None:
