@@ -1,6 +1,6 @@
 """An API on Flask: every request needs a key, one view needs a scope as well.
 
-    KEYTURN_URL=http://127.0.0.1:8700 KEYTURN_TOKEN_FILE=data/admin-token python flask_app.py
+KEYTURN_URL=http://127.0.0.1:8700 KEYTURN_TOKEN_FILE=data/admin-token python flask_app.py
 """
 
 import os

@@ -1,6 +1,6 @@
 """A plain WSGI application behind the middleware; keys are verified by calls to the server.
 
-    KEYTURN_URL=http://127.0.0.1:8700 KEYTURN_TOKEN_FILE=data/admin-token python wsgi_app.py
+KEYTURN_URL=http://127.0.0.1:8700 KEYTURN_TOKEN_FILE=data/admin-token python wsgi_app.py
 """
 
 import json

@@ -8,8 +8,6 @@
 The OpenAPI document of the application says that it takes a bearer key.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
