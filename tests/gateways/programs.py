@@ -36,7 +36,25 @@ def start_nginx(gateway: Gateway, keyturn: int, application: int, token: str) ->
     launch(gateway, [Path(program("nginx") or ""), "-p", gateway.folder, "-c", main])
 
 
+def start_haproxy(gateway: Gateway, keyturn: int, application: int, token: str) -> None:
+    source = EXAMPLES / "haproxy"
+    copied(gateway, source / "keyturn.lua", {})
+    copied(gateway, source / "keyturn-token", {"put-the-token-here": token})
+    config = copied(
+        gateway,
+        source / "haproxy.cfg",
+        {
+            "127.0.0.1:8700": f"127.0.0.1:{keyturn}",
+            "127.0.0.1:8080": f"127.0.0.1:{application}",
+            "127.0.0.1:8000": f"127.0.0.1:{gateway.port}",
+            "/etc/haproxy/": f"{gateway.folder}/",
+        },
+    )
+    launch(gateway, [Path(program("haproxy") or ""), "-db", "-f", config])
+
+
 STARTERS: dict[str, Callable[[Gateway, int, int, str], None]] = {
+    "haproxy": start_haproxy,
     "nginx": start_nginx,
 }
 """By the name of the program."""

@@ -90,6 +90,15 @@ def test_a_key_without_the_scope_is_forbidden(gateway: Gateway, control: Control
     assert gateway.get("/", other).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "path", ["/%6frders/1", "//orders/1", "/x/../orders/1", "/x/%2e%2e/orders/1", "/./orders/1", "/x/..%2forders/1"]
+)
+def test_no_spelling_of_a_path_gets_around_its_scope(gateway: Gateway, control: Control, path: str) -> None:
+    """Gateway and application may not take one path for two."""
+    other = control.issue(scopes=["invoices:read"])["key"]
+    assert gateway.get(path, other).status_code in {400, 403, 404}
+
+
 def test_a_revoked_key_is_refused_at_once(gateway: Gateway, control: Control) -> None:
     issued = control.issue()
     assert gateway.get("/", issued["key"]).status_code == 200
@@ -136,6 +145,17 @@ def test_nobody_outside_asks_about_keys_through_the_gateway(gateway: Gateway, co
     del control
     for path in ("/_keyturn", "/auth/nginx", "/auth/traefik", "/api/v1/verify"):
         assert gateway.get(path).status_code in {401, 404}
+
+
+def test_nothing_passes_while_keyturn_does_not_answer(gateway: Gateway, control: Control) -> None:
+    """A server that accepts the connection and is silent admits no one, and keeps nobody waiting for ever."""
+    key = control.issue()["key"]
+    control.server.pause()
+    try:
+        answer = gateway.get("/", key)
+    finally:
+        control.server.resume()
+    assert answer.status_code == 503
 
 
 def test_nothing_passes_while_keyturn_is_away(gateway: Gateway, control: Control) -> None:
