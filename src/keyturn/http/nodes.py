@@ -12,7 +12,7 @@ from keyturn.access.door import Door
 from keyturn.http.edge import Given
 from keyturn.kernel.clock import rfc3339
 from keyturn.storage.change_log import read_head
-from keyturn.storage.nodes import all_nodes
+from keyturn.storage.nodes import all_nodes, serving
 from keyturn.wire.actions import Action
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ async def list_nodes(credentials: Given[Credentials], door: Given[Door]) -> Node
 
 def _list(op: Operation) -> NodeList:
     head = read_head(op.connection)
-    found = [node for node in all_nodes(op.connection) if op.allows(Action.NODE_READ, Resource(f"node/{node.id}"))]
+    known = serving(all_nodes(op.connection), op.workspace)
+    found = [node for node in known if op.allows(Action.NODE_READ, Resource(f"node/{node.id}"))]
     return NodeList(
         tuple(
             NodeInfo(

@@ -117,6 +117,11 @@ def _gone(after: int, first: int | None) -> GoneError:
     return GoneError(f"change {after + 1} is no longer kept; {kept}", hint="load a snapshot and follow from its number")
 
 
+def workspace_of(connection: Connection, seq: int) -> str | None:
+    """Return the workspace that a change concerns; None when it is not kept."""
+    return connection.execute(select(change.c.workspace).where(change.c.seq == seq)).scalar_one_or_none()
+
+
 def oldest(connection: Connection) -> int | None:
     """Return the lowest number still kept."""
     row = connection.execute(select(change.c.seq).order_by(change.c.seq).limit(1)).first()

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyturn.errors import StorageError
-from keyturn.storage.nodes import MARGIN_SECONDS, Node, all_nodes, database_time, laggards
+from keyturn.storage.change_log import workspace_of
+from keyturn.storage.nodes import MARGIN_SECONDS, Node, all_nodes, database_time, laggards, serving
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -47,7 +48,9 @@ async def await_effect(
     started = clock.boottime()
 
     def look(connection: Connection) -> tuple[list[Node], float]:
-        return all_nodes(connection), database_time(connection, clock.now())
+        # Verifiers of other workspaces cannot admit the keys that this is about, and are not named to this caller.
+        concerned = serving(all_nodes(connection), workspace_of(connection, seq))
+        return concerned, database_time(connection, clock.now())
 
     pause = FIRST_LOOK_SECONDS
     effective_by: float | None = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import and_, delete, func, insert, select, update
 
 from keyturn.storage.change_log import read_head
 from keyturn.storage.schema import node
@@ -30,6 +30,9 @@ FORGET_SECONDS = 86400.0
 
 SERVER = "server"
 """The kind of a server worker."""
+
+VERIFIER = "verifier"
+"""The kind of a verifier in somebody else's process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Node:
     applied: int
     registered_at: float
     confirmed_at: float
+    workspace: str | None = None
+    """Of a verifier; None for a server, which verifies for every workspace."""
 
 
 def database_time(connection: Connection, now: float) -> float:
@@ -68,8 +73,19 @@ def database_time(connection: Connection, now: float) -> float:
     return now
 
 
-def register(connection: Connection, node_id: str, kind: str, label: str, now: float) -> None:
+def register(
+    connection: Connection,
+    node_id: str,
+    kind: str,
+    label: str,
+    now: float,
+    *,
+    workspace: str | None = None,
+    principal: str | None = None,
+) -> None:
     """Register a node that has applied nothing yet; call before loading a snapshot.
+
+    A verifier belongs to a workspace and to the principal that runs it.
 
     A SQLite file has exactly one server process (its lock is held), so a new one takes the place of those before it.
     """
@@ -79,24 +95,42 @@ def register(connection: Connection, node_id: str, kind: str, label: str, now: f
     connection.execute(delete(node).where(node.c.id == node_id))
     connection.execute(
         insert(node).values(
-            id=node_id, kind=kind, label=label, log_id="", applied=-1, registered_at=at, confirmed_at=at
+            id=node_id,
+            kind=kind,
+            label=label,
+            log_id="",
+            applied=-1,
+            registered_at=at,
+            confirmed_at=at,
+            workspace=workspace,
+            principal=principal,
         )
     )
 
 
-def confirm(connection: Connection, node_id: str, log_id: str, applied: int, now: float) -> Confirmation:
-    """Store how far a node has applied the log, and return what that proves."""
+def confirm(
+    connection: Connection, node_id: str, log_id: str, applied: int, now: float, *, principal: str | None = None
+) -> Confirmation:
+    """Store how far a node has applied the log, and return what that proves.
+
+    With `principal`, nobody else's node is known.
+    """
     at = database_time(connection, now)
-    found = connection.execute(
-        update(node).where(node.c.id == node_id).values(log_id=log_id, applied=applied, confirmed_at=at)
-    )
+    which = node.c.id == node_id if principal is None else and_(node.c.id == node_id, node.c.principal == principal)
+    found = connection.execute(update(node).where(which).values(log_id=log_id, applied=applied, confirmed_at=at))
     head = read_head(connection)
     return Confirmation(found.rowcount == 1, head.log_id, head.seq, at, log_id, applied)
 
 
-def deregister(connection: Connection, node_id: str) -> None:
-    """Forget a node that has stopped answering."""
-    connection.execute(delete(node).where(node.c.id == node_id))
+def deregister(connection: Connection, node_id: str, *, principal: str | None = None) -> bool:
+    """Forget a node that has stopped answering; with `principal`, nobody else's.  Return whether it was known."""
+    which = node.c.id == node_id if principal is None else and_(node.c.id == node_id, node.c.principal == principal)
+    return connection.execute(delete(node).where(which)).rowcount == 1
+
+
+def count_verifiers(connection: Connection, workspace: str) -> int:
+    """Return how many verifiers of a workspace are registered."""
+    return connection.execute(select(func.count()).where(node.c.workspace == workspace)).scalar_one()
 
 
 def forget_dead(connection: Connection, now: float) -> int:
@@ -108,7 +142,14 @@ def forget_dead(connection: Connection, now: float) -> int:
 def all_nodes(connection: Connection) -> list[Node]:
     """Return every registered node, oldest first."""
     rows = connection.execute(select(*node.c).order_by(node.c.registered_at)).all()
-    return [Node(r.id, r.kind, r.label, r.log_id, r.applied, r.registered_at, r.confirmed_at) for r in rows]
+    return [
+        Node(r.id, r.kind, r.label, r.log_id, r.applied, r.registered_at, r.confirmed_at, r.workspace) for r in rows
+    ]
+
+
+def serving(nodes: Iterable[Node], workspace: str | None) -> list[Node]:
+    """Return the nodes that verify for a workspace: the servers, and its own verifiers."""
+    return [n for n in nodes if workspace is None or n.workspace is None or n.workspace == workspace]
 
 
 def live(nodes: Iterable[Node], at: float, bound_seconds: float) -> list[Node]:

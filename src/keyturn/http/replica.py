@@ -1,0 +1,123 @@
+"""Routes of the feeds for verifiers in other processes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import get, post
+from litestar.params import FromPath, JSONBody, QueryParameter
+
+from keyturn.access.caller import Credentials
+from keyturn.errors import InputError
+from keyturn.http.edge import Given
+from keyturn.keys.feeds import ReplicaService
+from keyturn.wire.keys import Empty
+from keyturn.wire.replication import (
+    KEYSPACES_MAX,
+    SEQ_MAX,
+    WAIT_SECONDS_MAX,
+    ConfirmedReplica,
+    ConfirmReplica,
+    RegisteredVerifier,
+    RegisterVerifier,
+    ReplicaChanges,
+    ReplicaSnapshot,
+)
+
+NOTHING = Empty()
+
+KeyspaceNames = Annotated[
+    str | None,
+    QueryParameter(
+        max_length=65 * KEYSPACES_MAX,
+        description="Only these keyspaces, names separated by commas; by default all that the token may replicate.",
+    ),
+]
+
+
+@post("/api/v1/replica/nodes", operation_id="registerVerifier", tags=["replica"])
+async def register_verifier(
+    data: JSONBody[RegisterVerifier], credentials: Given[Credentials], replica: Given[ReplicaService]
+) -> RegisteredVerifier:
+    """Register a verifier.
+
+    From now on a change of a key is effective only once this node has applied it, or can no longer be fresh.
+    """
+    return await replica.register(credentials, data)
+
+
+@post(
+    "/api/v1/replica/nodes/{node:str}/deregister", operation_id="deregisterVerifier", tags=["replica"], status_code=200
+)
+async def deregister_verifier(
+    node: FromPath[str],
+    credentials: Given[Credentials],
+    replica: Given[ReplicaService],
+    data: JSONBody[Empty] = NOTHING,  # noqa: ARG001 -- declared so that an unknown field is refused
+) -> Empty:
+    """Forget a verifier of one's own that has stopped answering.
+
+    One that is not known, or not one's own, is left alone.
+    """
+    await replica.deregister(credentials, node)
+    return NOTHING
+
+
+@get("/api/v1/replica/snapshot", operation_id="readReplicaSnapshot", tags=["replica"])
+async def read_snapshot(
+    credentials: Given[Credentials],
+    replica: Given[ReplicaService],
+    keyspaces: KeyspaceNames = None,
+    cursor: Annotated[
+        str | None, QueryParameter(max_length=256, description="`next_cursor` of the page before.")
+    ] = None,
+) -> ReplicaSnapshot:
+    """Read keyspaces, plans, owners and keys, page by page.
+
+    It holds digests and the peppers of the keyspaces.
+    """
+    return await replica.snapshot(credentials, _names(keyspaces), cursor)
+
+
+@get("/api/v1/replica/changes", operation_id="readReplicaChanges", tags=["replica"])
+async def read_changes(
+    credentials: Given[Credentials],
+    replica: Given[ReplicaService],
+    log_id: Annotated[str, QueryParameter(min_length=1, max_length=64, description="The log that is followed.")],
+    after: Annotated[int, QueryParameter(ge=0, le=SEQ_MAX, description="The number up to which it is applied.")],
+    wait_seconds: Annotated[
+        int, QueryParameter(ge=0, le=WAIT_SECONDS_MAX, description="How long to wait for news.")
+    ] = WAIT_SECONDS_MAX,
+    keyspaces: KeyspaceNames = None,
+) -> ReplicaChanges:
+    """Wait for changes, and read what changed as it is now.
+
+    410 when the log is another one, or no longer reaches back to `after`: load a snapshot.
+    """
+    return await replica.changes(
+        credentials, log_id=log_id, after=after, wait_seconds=wait_seconds, keyspaces=_names(keyspaces)
+    )
+
+
+@post("/api/v1/replica/confirm", operation_id="confirmReplica", tags=["replica"], status_code=200)
+async def confirm_replica(
+    data: JSONBody[ConfirmReplica], credentials: Given[Credentials], replica: Given[ReplicaService]
+) -> ConfirmedReplica:
+    """Store how far a verifier has applied the log.
+
+    Once it has applied `head`, it is fresh until `fresh_for` after it sent this request, and for each keyspace until
+    its `stale_after_seconds` after that.
+    """
+    return await replica.confirm(credentials, data)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    names = tuple(dict.fromkeys(text.split(",")))
+    if "" in names or len(names) > KEYSPACES_MAX:
+        raise InputError(f"expected 1 to {KEYSPACES_MAX} names separated by commas", field="keyspaces")
+    return names
+
+
+ROUTES = (register_verifier, deregister_verifier, read_snapshot, read_changes, confirm_replica)
