@@ -79,6 +79,12 @@ SETTINGS: tuple[Setting, ...] = (
         "Where signed audit checkpoints also go: a file path or an https:// address.",
         "/mnt/worm/checkpoints.jsonl",
     ),
+    Setting(
+        "webhook_allow",
+        "",
+        "Networks that webhooks may be sent to although they are not the internet, by comma; http too.",
+        "10.20.0.0/16",
+    ),
     Setting("log_level", "info", "Lowest level that is logged: debug, info, warning, error.", "warning"),
     Setting("log_format", "auto", "`json`, `console`, or `auto` (console on a terminal).", "json"),
     Setting("shutdown_seconds", "20", "How long a stop may take before it is forced.", "20"),
@@ -107,6 +113,7 @@ class Settings:
     kek_file: Path | None = None
     kek: Secret | None = None
     checkpoint_sink: str = ""
+    webhook_allow: tuple[Network, ...] = ()
     log_level: str = "info"
     log_format: str = "auto"
     shutdown_seconds: int = 20
@@ -234,11 +241,12 @@ def _parse(values: dict[str, str]) -> Settings:
         tls_cert=_path(values, "tls_cert"),
         tls_key=_path(values, "tls_key"),
         tls="terminated" if tls else "",
-        trusted_proxies=_networks(values.get("trusted_proxies", "")),
+        trusted_proxies=_networks(values, "trusted_proxies"),
         kek_provider=values.get("kek_provider", "file"),
         kek_file=_path(values, "kek_path"),
         kek=_secret(values, "kek"),
         checkpoint_sink=values.get("checkpoint_sink", ""),
+        webhook_allow=_networks(values, "webhook_allow"),
         log_level=_choice(values, "log_level", "info", ("debug", "info", "warning", "error")),
         log_format=_choice(values, "log_format", "auto", ("auto", "json", "console")),
         shutdown_seconds=_integer(values, "shutdown_seconds", 20, 1, 600),
@@ -275,12 +283,12 @@ def _path(values: dict[str, str], name: str) -> Path | None:
     return Path(values[name]) if name in values else None
 
 
-def _networks(text: str) -> tuple[Network, ...]:
+def _networks(values: dict[str, str], name: str) -> tuple[Network, ...]:
     networks: list[Network] = []
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
+    for part in filter(None, (piece.strip() for piece in values.get(name, "").split(","))):
         try:
             networks.append(ipaddress.ip_network(part))
         except ValueError as error:
-            message = f"KEYTURN_TRUSTED_PROXIES holds {part[:64]!r}, which is not a network"
+            message = f"{PREFIX}{name.upper()} holds {part[:64]!r}, which is not a network"
             raise ConfigError(message, hint="write networks such as 10.0.0.0/8, separated by commas") from error
     return tuple(networks)

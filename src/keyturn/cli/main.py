@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keyspaces": ("keyturn.cli.keyspaces:keyspaces", "Manage keyspaces."),
     "keys": ("keyturn.cli.keys:keys", "Issue, verify, rotate and revoke keys."),
     "audit": ("keyturn.cli.audit:audit", "Read, export and verify the audit log."),
+    "webhooks": ("keyturn.cli.webhooks:webhooks", "Send events to endpoints, and look after deliveries."),
     "workspaces": ("keyturn.cli.access:workspaces", "Manage workspaces."),
     "principals": ("keyturn.cli.access:principals", "Manage principals and their tokens."),
     "roles": ("keyturn.cli.access:roles", "Manage roles and their members."),

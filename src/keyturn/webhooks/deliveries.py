@@ -20,6 +20,7 @@ from keyturn.wire.webhooks import (
     PING,
     REDELIVER_MAX,
     DeliveryDetail,
+    DeliveryFilter,
     DeliveryInfo,
     DeliveryPage,
     DeliveryState,
@@ -30,8 +31,10 @@ from keyturn.wire.webhooks import (
 if TYPE_CHECKING:
     from keyturn.access.caller import Credentials
     from keyturn.access.door import Door, Operation
-    from keyturn.webhooks.delivery_store import Wanted
     from keyturn.webhooks.model import Delivery, Endpoint
+
+
+EVERYTHING = DeliveryFilter()
 
 
 class DeliveryService:
@@ -45,7 +48,7 @@ class DeliveryService:
         self,
         credentials: Credentials,
         name: str,
-        wanted: Wanted,
+        wanted: DeliveryFilter = EVERYTHING,
         *,
         cursor: str | None = None,
         limit: int = PAGE_DEFAULT,

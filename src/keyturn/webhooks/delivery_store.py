@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import delete, func, select, update
@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select, update
 from keyturn.storage.schema import webhook, webhook_attempt, webhook_delivery
 from keyturn.storage.upsert import insert_on_conflict
 from keyturn.webhooks.model import ACTIVE, Attempt, Delivery
-from keyturn.wire.webhooks import DeliveryState
+from keyturn.wire.webhooks import DeliveryFilter, DeliveryState
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -20,16 +20,6 @@ if TYPE_CHECKING:
 KEPT_SECONDS = 30 * 86_400.0
 _FINISHED = (DeliveryState.DELIVERED.value, DeliveryState.DEAD.value, DeliveryState.CANCELLED.value)
 _FIELDS = tuple(field.name for field in fields(Delivery))
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a list of deliveries is narrowed to; None does not narrow."""
-
-    state: str | None = None
-    type: str | None = None
-    since: float | None = None
-    until: float | None = None
 
 
 def insert_deliveries(connection: Connection, made: Sequence[Delivery]) -> None:
@@ -138,14 +128,14 @@ def attempts_of(connection: Connection, delivery: str) -> list[Attempt]:
 
 
 def list_deliveries(
-    connection: Connection, endpoint: str, wanted: Wanted, before: str, limit: int
+    connection: Connection, endpoint: str, wanted: DeliveryFilter, before: str, limit: int
 ) -> Sequence[Delivery]:
     """Return deliveries of an endpoint, newest first, those older than the id given."""
     conditions = [webhook_delivery.c.webhook == endpoint]
     if before:
         conditions.append(webhook_delivery.c.id < before)
     if wanted.state is not None:
-        conditions.append(webhook_delivery.c.state == wanted.state)
+        conditions.append(webhook_delivery.c.state == wanted.state.value)
     if wanted.type is not None:
         conditions.append(webhook_delivery.c.type == wanted.type)
     if wanted.since is not None:

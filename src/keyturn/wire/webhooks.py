@@ -81,6 +81,15 @@ class RedeliverWebhook(_Strict, frozen=True, kw_only=True):
     since: Moment
 
 
+class DeliveryFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """What a list of deliveries is narrowed to; None does not narrow.  Times are epoch seconds."""
+
+    state: DeliveryState | None = None
+    type: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+
 class WebhookInfo(_Answer, frozen=True, kw_only=True):
     """An endpoint.
 
