@@ -19,6 +19,8 @@ from keyturn.kernel.secret import Secret
 from keyturn.keys import records
 from keyturn.keys.authority import SystemTokens
 from keyturn.keys.keyspaces import KeyspaceService
+from keyturn.keys.owners import OwnerService
+from keyturn.keys.plans import PlanService
 from keyturn.keys.service import KeyService
 from keyturn.keys.tokens import TokenService
 from keyturn.storage.database import Database
@@ -34,6 +36,7 @@ from keyturn.verify.replica import Replica
 from keyturn.verify.rules import verify
 from keyturn.wire.access import CreateGrant, CreatePrincipal, CreateWorkspace
 from keyturn.wire.keys import CreateKeyspace, IssuedKey, IssueKey, IssueToken, KeyspaceDetail
+from keyturn.wire.plans import CreatePlan, PlanDetail
 from keyturn.wire.usage import CallerUse, VersionUse
 
 OFFICE = "192.0.2.7"
@@ -66,6 +69,8 @@ class Desk:
     access: AccessService
     keyspaces: KeyspaceService
     keys: KeyService
+    plans: PlanService
+    owners: OwnerService
     tokens: TokenService
     usage: FakeUsage
     failures: CountedFailures
@@ -82,6 +87,10 @@ class Desk:
     async def key(self, keyspace: str = "orders", **given: Any) -> IssuedKey:
         """Issue a key in a keyspace that exists."""
         return await self.keys.issue(self.admin, wanted(keyspace=keyspace, **given))
+
+    async def plan(self, name: str = "basic", **given: Any) -> PlanDetail:
+        """Create a plan."""
+        return await self.plans.create(self.admin, msgspec.convert({"name": name} | given, type=CreatePlan))
 
     async def hire(self, name: str, *grants: tuple[str, str]) -> tuple[str, Credentials]:
         """Create a service with the grants, as (action, resource); return its id and what its requests bring."""
@@ -171,6 +180,8 @@ async def opened_desk(url: str) -> AsyncIterator[Desk]:
             access=AccessService(door, system, system),
             keyspaces=KeyspaceService(door, keyring),
             keys=KeyService(door, keyring, usage),
+            plans=PlanService(door),
+            owners=OwnerService(door),
             tokens=TokenService(door, system),
             usage=usage,
             failures=failures,

@@ -106,7 +106,7 @@ def import_all(
     for place, (given, key_id) in enumerate(zip(request.keys, ids, strict=True)):
         try:
             material = material_of(given)
-            key = issuing.new_key(op, keyspace, given, key_id, rules.expiry(given.expires_at, None, op.now))
+            key = issuing.new_key(op, targets, keyspace, given, key_id, rules.expiry(given.expires_at, None, op.now))
         except InputError as error:
             raise InputError(
                 error.message, field=f"keys[{place}].{error.field}", hint=error.hint, code=error.code

@@ -14,8 +14,9 @@ from keyturn.access.caps import check_caps
 from keyturn.access.moments import epoch_of
 from keyturn.errors import InputError, NotFoundError, not_found
 from keyturn.kernel import tokenformat
-from keyturn.keys import keyspace_store, rules, store
+from keyturn.keys import keyspace_store, limit_rules, policy, rules, store
 from keyturn.keys.answers import fields_of, key_detail
+from keyturn.keys.assignment import Assignable
 from keyturn.keys.model import ACTIVE, CURRENT, Key, Keyspace, Version
 from keyturn.keys.records import PEPPER
 from keyturn.storage.transaction import ChangeKind
@@ -39,13 +40,14 @@ class NewVersion:
 
 
 class Keyspaces:
-    """The keyspaces that new keys go to, each loaded once in a unit of work."""
+    """The keyspaces that new keys go to, and the plans they are put on, each loaded once in a unit of work."""
 
     def __init__(self, op: Operation, *, lock: bool = False) -> None:
         """Load within `op`; with `lock`, nobody else uses them until the unit ends."""
         self._op = op
         self._lock = lock
         self._found: dict[str, Keyspace | None] = {}
+        self.plans = Assignable(op)
 
     def authorise(self, action: Action, name: str, key_id: str) -> None:
         """Authorise an action on a new key of a keyspace.
@@ -88,7 +90,7 @@ def issue_all(
             peppers[keyspace.id] = keyring.current(op.connection, op.workspace, PEPPER, keyspace.id)
         try:
             expires_at = rules.expiry(request.expires_at, request.expires_in_seconds, op.now)
-            key = new_key(op, keyspace, request, key_id, expires_at)
+            key = new_key(op, targets, keyspace, request, key_id, expires_at)
         except InputError as error:
             raise _placed(error, place, len(requests)) from None
         made.append((key, new_version(op, keyspace, peppers[keyspace.id], key.id, 1)))
@@ -103,9 +105,15 @@ def issue_all(
 
 
 def new_key(
-    op: Operation, keyspace: Keyspace, request: IssueKey | ImportedKey, key_id: str, expires_at: float | None
+    op: Operation,
+    targets: Keyspaces,
+    keyspace: Keyspace,
+    request: IssueKey | ImportedKey,
+    key_id: str,
+    expires_at: float | None,
 ) -> Key:
-    """Build a key from a request; raises InputError naming the field."""
+    """Build a key from a request; raises InputError naming the field, and what `Assignable` raises for its plan."""
+    plan_id, plan_name = targets.plans.id_and_name(request.plan)
     not_before = epoch_of(request.not_before, "not_before")
     rules.check_window(not_before, expires_at)
     return Key(
@@ -131,6 +139,11 @@ def new_key(
         revoked_at=None,
         revoke_reason=None,
         revision=1,
+        shadow_restrictions=rules.check_written_restrictions(request.shadow_restrictions, "shadow_restrictions"),
+        plan=plan_id,
+        plan_name=plan_name,
+        limits=limit_rules.check_limits(request.limits),
+        quotas=limit_rules.check_quotas(request.quotas),
     )
 
 
@@ -180,6 +193,8 @@ def record_new(op: Operation, action: Action, key: Key, version: Version) -> Non
             "purpose": key.purpose,
             "scopes": list(key.scopes),
             "environment": key.environment,
+            **({} if key.plan_name is None else {"plan": key.plan_name}),
+            **policy.policy_detail(key),
         },
     )
 

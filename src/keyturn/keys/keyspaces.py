@@ -13,8 +13,9 @@ from keyturn.access.moments import require_revision
 from keyturn.access.paging import page
 from keyturn.errors import ConflictError, not_found
 from keyturn.kernel.ids import new_id
-from keyturn.keys import keyspace_store, rules, store
+from keyturn.keys import keyspace_store, limit_rules, policy, rules, store
 from keyturn.keys.answers import effect_of, fields_of, keyspace_detail, keyspace_info
+from keyturn.keys.assignment import Assignable
 from keyturn.keys.model import ACTIVE, DISABLED, Keyspace
 from keyturn.keys.records import PEPPER
 from keyturn.storage.transaction import ChangeKind
@@ -86,18 +87,17 @@ class KeyspaceService:
     async def update(
         self, credentials: Credentials, name: str, request: UpdateKeyspace, *, if_match: int | None = None
     ) -> KeyspaceEffect:
-        """Change description, restrictions or staleness bound.
+        """Change description, staleness bound, and what holds for all keys of the keyspace.
 
-        While a lowered `stale_after_seconds` may not be known to every node, the value before still counts in
-        `effective_by`.
+        Naming a default plan needs `plan.read` on it.  While a lowered `stale_after_seconds` may not be known to every
+        node, the value before still counts in `effective_by`.
         """
 
         def change(found: Keyspace, op: Operation) -> Keyspace:
             changed = found
             if request.description is not UNSET:
                 changed = replace(changed, description=request.description)
-            if request.restrictions is not UNSET:
-                changed = replace(changed, restrictions=rules.check_written_restrictions(request.restrictions))
+            changed = _with_policy(op, changed, request)
             if request.stale_after_seconds is not UNSET:
                 changed = rules.with_stale_after(changed, float(request.stale_after_seconds), op.now)
             return changed
@@ -173,8 +173,11 @@ class KeyspaceService:
     def _create(self, op: Operation, request: CreateKeyspace) -> KeyspaceDetail:
         tag = rules.tag_for(request.environment, request.tag)
         restrictions = rules.check_written_restrictions(request.restrictions)
+        shadowed = rules.check_written_restrictions(request.shadow_restrictions, "shadow_restrictions")
+        limits, quotas = limit_rules.check_limits(request.limits), limit_rules.check_quotas(request.quotas)
         if keyspace_store.load_keyspace(op.connection, op.workspace, request.name) is not None:
             raise ConflictError(f"there is a keyspace named {request.name} already", code="duplicate", field="name")
+        plan_id, plan_name = Assignable(op).id_and_name(request.default_plan, "default_plan")
         made = Keyspace(
             id=new_id("ksp", op.now),
             workspace=op.workspace,
@@ -193,6 +196,11 @@ class KeyspaceService:
             created_at=op.now,
             created_by=op.caller.principal,
             revision=1,
+            shadow_restrictions=shadowed,
+            default_plan=plan_id,
+            default_plan_name=plan_name,
+            limits=limits,
+            quotas=quotas,
         )
         keyspace_store.insert_keyspace(op.connection, made)
         self._keyring.create(op.connection, op.workspace, PEPPER, made.id, op.now)
@@ -201,7 +209,13 @@ class KeyspaceService:
             made.resource,
             kind=ChangeKind.KEYSPACE,
             entity=made.id,
-            detail={"prefix": made.prefix, "tag": made.tag, "environment": made.environment},
+            detail={
+                "prefix": made.prefix,
+                "tag": made.tag,
+                "environment": made.environment,
+                **policy.policy_detail(made),
+                **({} if plan_name is None else {"default_plan": plan_name}),
+            },
         )
         return _shown(op, made)
 
@@ -256,6 +270,14 @@ def _shown(op: Operation, of: Keyspace) -> KeyspaceDetail:
     return keyspace_detail(of, peppers, store.census(op.connection, of.id, op.now))
 
 
+def _with_policy(op: Operation, found: Keyspace, request: UpdateKeyspace) -> Keyspace:
+    given = policy.given_policy(request)
+    if request.default_plan is not UNSET:
+        plan_id, plan_name = Assignable(op).id_and_name(request.default_plan, "default_plan")
+        given |= {"default_plan": plan_id, "default_plan_name": plan_name}
+    return replace(found, **given)
+
+
 def _save(op: Operation, action: Action, changed: Keyspace, detail: dict[str, Detail]) -> Keyspace:
     saved = replace(changed, revision=changed.revision + 1)
     keyspace_store.update_keyspace(op.connection, saved)
@@ -271,6 +293,6 @@ def _difference(was: Keyspace, now: Keyspace) -> dict[str, Detail]:
         found["description"] = now.description
     if was.stale_after_seconds != now.stale_after_seconds:
         found["stale_after_seconds"] = int(now.stale_after_seconds)
-    if was.restrictions != now.restrictions:
-        found["restrictions"] = rules.as_detail(now.restrictions)
-    return found
+    if was.default_plan != now.default_plan:
+        found["default_plan"] = now.default_plan_name
+    return found | policy.policy_difference(was, now)

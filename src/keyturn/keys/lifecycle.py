@@ -16,7 +16,8 @@ from keyturn.access.caps import check_caps
 from keyturn.access.moments import epoch_of
 from keyturn.errors import BrokenInvariantError, not_found
 from keyturn.kernel.ids import is_id
-from keyturn.keys import issuing, keyspace_store, rules, store
+from keyturn.keys import issuing, keyspace_store, policy, rules, store
+from keyturn.keys.assignment import Assignable
 from keyturn.keys.model import ACTIVE, DISABLED, REVOKED, Key, Keyspace
 from keyturn.keys.records import PEPPER
 from keyturn.storage.transaction import ChangeKind
@@ -64,7 +65,7 @@ def update(op: Operation, key: Key, request: UpdateKey) -> Key:
     """Change what a key may do and what is known of it; a revoked key keeps what it had."""
     if key.state == REVOKED:
         rules.require_key_transition(key, key.state)
-    changed = _updated(key, request)
+    changed = _updated(op, key, request)
     if changed == key:
         unchanged(op, key)
         return key
@@ -155,14 +156,16 @@ def _save(op: Operation, action: Action, changed: Key, detail: dict[str, Detail]
     return saved
 
 
-def _updated(key: Key, request: UpdateKey) -> Key:
+def _updated(op: Operation, key: Key, request: UpdateKey) -> Key:
     given: dict[str, Any] = {
         name: getattr(request, name) for name in ("name", "owner", "purpose") if getattr(request, name) is not UNSET
     }
     if request.scopes is not UNSET:
         given["scopes"] = rules.check_scopes(request.scopes)
-    if request.restrictions is not UNSET:
-        given["restrictions"] = rules.check_written_restrictions(request.restrictions)
+    given |= policy.given_policy(request)
+    if request.plan is not UNSET:
+        plan_id, plan_name = Assignable(op).id_and_name(request.plan)
+        given |= {"plan": plan_id, "plan_name": plan_name}
     if request.metadata is not UNSET:
         given["metadata"] = dict(request.metadata)
     if request.tags is not UNSET:
@@ -185,8 +188,9 @@ def _difference(was: Key, now: Key) -> dict[str, Detail]:
         found["scopes"] = list(now.scopes)
     if was.tags != now.tags:
         found["tags"] = list(now.tags)
-    if was.restrictions != now.restrictions:
-        found["restrictions"] = rules.as_detail(now.restrictions)
+    if was.plan != now.plan:
+        found["plan"] = now.plan_name
+    found |= policy.policy_difference(was, now)
     if was.metadata != now.metadata:
         found["metadata"] = [*sorted(now.metadata)]
     for name in ("not_before", "expires_at"):

@@ -207,10 +207,14 @@ def bound_seconds(keyspace: Keyspace, now: float) -> float:
 
     While nodes may not know yet that `stale_after_seconds` was lowered, the value before still counts.
     """
-    was, changed_at = keyspace.stale_after_was, keyspace.stale_after_changed_at
+    return stale_bound(keyspace.stale_after_seconds, keyspace.stale_after_was, keyspace.stale_after_changed_at, now)
+
+
+def stale_bound(seconds: float, was: float | None, changed_at: float | None, now: float) -> float:
+    """Return what `bound_seconds` does, of the staleness of a keyspace alone."""
     if was is None or changed_at is None or changed_at + was + UNCERTAIN_MARGIN_SECONDS <= now:
-        return keyspace.stale_after_seconds
-    return max(keyspace.stale_after_seconds, was)
+        return seconds
+    return max(seconds, was)
 
 
 def with_stale_after(keyspace: Keyspace, seconds: float, now: float) -> Keyspace:

@@ -8,7 +8,7 @@ from keyturn.access.idempotency import Attempt, Replay, idempotent
 from keyturn.access.moments import require_revision
 from keyturn.access.paging import page
 from keyturn.kernel.ids import new_id
-from keyturn.keys import imports, issuing, keyspace_store, lifecycle, rules, store
+from keyturn.keys import imports, issuing, keyspace_store, lifecycle, plan_store, rules, store
 from keyturn.keys.answers import effect_of, fields_of, key_detail, key_info
 from keyturn.storage.transaction import ChangeKind
 from keyturn.wire.actions import Action
@@ -151,11 +151,13 @@ class KeyService:
 
         def work(op: Operation) -> KeyPage:
             keyspace_id = _keyspace_id(op, wanted.keyspace)
+            plan_id = _plan_id(op, wanted.plan)
             conditions = store.conditions_of(
                 keyspace_id=keyspace_id,
                 owner=wanted.owner,
                 state=wanted.state,
                 environment=wanted.environment,
+                plan=plan_id,
                 tag=wanted.tag,
                 name=wanted.name,
                 expiring_before=wanted.expiring_before,
@@ -281,4 +283,12 @@ def _keyspace_id(op: Operation, name: str | None) -> str | None:
     if name is None:
         return None
     found = keyspace_store.load_keyspace(op.connection, op.workspace, name)
+    return "" if found is None else found.id
+
+
+def _plan_id(op: Operation, name: str | None) -> str | None:
+    """Return the id of a plan to filter by; one that does not exist matches nothing."""
+    if name is None:
+        return None
+    found = plan_store.load_plan(op.connection, op.workspace, name)
     return "" if found is None else found.id
