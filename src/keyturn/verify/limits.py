@@ -236,7 +236,7 @@ class LocalLimiter:
     def _refused(self, demands: Sequence[LimitDemand], now: float) -> LimitOutcome:
         """Report how everything stands, and how long until all of it would be admitted; charges nothing."""
         reports: list[LimitReport] = []
-        asked: dict[int, float] = {}
+        asked: dict[_Key, float] = {}
         wait = 0.0
         helps = True
         for demand in demands:
@@ -245,8 +245,8 @@ class LocalLimiter:
             counter = _Counter(key, demand.rule, now) if found is None else found
             if counter.held is not None:
                 held = counter.purge(now, self._slots)
-                over = demand.cost > 0 and len(held) + asked.get(id(counter), 0) >= demand.rule.limit
-                asked[id(counter)] = asked.get(id(counter), 0) + (1 if demand.cost else 0)
+                over = demand.cost > 0 and len(held) + asked.get(key, 0) >= demand.rule.limit
+                asked[key] = asked.get(key, 0) + (1 if demand.cost else 0)
                 if over and counter.enforced:
                     wait = max(wait, min([SLOT_RETRY_SECONDS, *(expiry - now for expiry in held.values())]))
                 reports.append(_slot_report(counter, held, now, exceeded=over))
@@ -254,11 +254,11 @@ class LocalLimiter:
             if counter.at - now > STEP_SECONDS:
                 counter.at = now
             backlog = counter.backlog_at(now)
-            after = backlog + asked.get(id(counter), 0.0) + demand.cost * counter.unit
+            after = backlog + asked.get(key, 0.0) + demand.cost * counter.unit
             over = demand.cost > 0 and after > counter.ceiling
-            asked[id(counter)] = after - backlog
+            asked[key] = after - backlog
             if over and counter.enforced:
-                helps = helps and demand.cost <= counter.burst
+                helps = helps and after - backlog <= counter.ceiling
                 wait = max(wait, after - counter.burst * counter.unit + max(0.0, counter.at - now))
             reports.append(_rate_report(counter, backlog, exceeded=over))
         return LimitOutcome(False, tuple(reports), wait if helps else 0.0)
