@@ -14,6 +14,7 @@ from keyturn.testing.clock import ManualClock
 if TYPE_CHECKING:
     from keyturn.testing.postgres import PostgresServer
     from keyturn.testing.server import RunningServer
+    from keyturn.testing.valkey import ValkeyServer
 
 _DATABASES = [pytest.param("sqlite"), pytest.param("postgres", marks=pytest.mark.postgres)]
 
@@ -39,6 +40,23 @@ def postgres_url(postgres_server: "PostgresServer") -> Iterator[str]:
     url = postgres_server.create_database()
     yield url
     postgres_server.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> "Iterator[ValkeyServer]":
+    """The Valkey server of this worker; a test that kills or pauses one starts its own."""
+    from keyturn.testing.valkey import ValkeyServer
+
+    with ValkeyServer.start(durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+def valkey_url(valkey_server: "ValkeyServer") -> Iterator[str]:
+    """The address of an empty Valkey, for `KEYTURN_VALKEY_URL`."""
+    valkey_server.command("FLUSHALL")
+    yield valkey_server.url
+    valkey_server.command("FLUSHALL")
 
 
 @pytest.fixture(params=_DATABASES)
