@@ -13,9 +13,18 @@ import msgspec
 from sqlalchemy import or_, select
 
 from keyturn.kernel import tokenformat
-from keyturn.storage.schema import issued_key, key_version, keyspace
+from keyturn.keys import plan_records
+from keyturn.storage.schema import issued_key, key_owner, key_version, keyspace
 from keyturn.wire.keys import LOOKUP_LENGTH_MAX, LOOKUP_LENGTH_MIN
-from keyturn.wire.policy import KeyRecord, KeyspaceRecord, PepperRecord, Restrictions, VersionRecord
+from keyturn.wire.policy import (
+    KeyRecord,
+    KeyspaceRecord,
+    LimitRule,
+    PepperRecord,
+    QuotaRule,
+    Restrictions,
+    VersionRecord,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
 
     from keyturn.storage.keyring import Keyring
+    from keyturn.wire.policy import OwnerRecord, PlanRecord
 
 PEPPER = "pepper"
 """The purpose of a keyspace's peppers in the keyring; their path is the keyspace's id."""
@@ -34,6 +44,8 @@ _DESTROYED = "destroyed"
 # Many keys have equal scopes and restrictions: each text is read once while it is remembered.
 _read_restrictions = lru_cache(4096)(msgspec.json.Decoder(Restrictions).decode)
 _read_texts = lru_cache(4096)(msgspec.json.Decoder(tuple[str, ...]).decode)
+_read_limits = lru_cache(4096)(msgspec.json.Decoder(tuple[LimitRule, ...]).decode)
+_read_quotas = lru_cache(4096)(msgspec.json.Decoder(tuple[QuotaRule, ...]).decode)
 _read_metadata = msgspec.json.Decoder(dict[str, str]).decode
 
 _KEY = (
@@ -48,6 +60,10 @@ _KEY = (
     issued_key.c.expires_at,
     issued_key.c.metadata_json,
     issued_key.c.name,
+    issued_key.c.plan,
+    issued_key.c.limits_json,
+    issued_key.c.quotas_json,
+    issued_key.c.shadow_restrictions_json,
 )
 # After the key, in the order of VersionRecord's fields.
 _VERSION = (
@@ -128,6 +144,27 @@ def load_all(connection: Connection, keyring: Keyring) -> tuple[list[KeyspaceRec
     return load_keyspaces(connection, keyring), load_keys(connection)
 
 
+def load_owners(connection: Connection) -> Iterator[OwnerRecord]:
+    """Yield every owner that has a record, a page at a time."""
+    after = ""
+    while page := plan_records.load_owners(connection, after=after):
+        yield from page
+        after = page[-1].id
+
+
+def load_terms(
+    connection: Connection, key: KeyRecord, of: KeyspaceRecord
+) -> tuple[list[PlanRecord], OwnerRecord | None]:
+    """Return the plans that a key may be on, and the record of its owner.  For read-through."""
+    owner_id = connection.execute(
+        select(key_owner.c.id).where(key_owner.c.workspace == of.workspace, key_owner.c.name == key.owner)
+    ).scalar()
+    owner = None if owner_id is None else plan_records.load_owner(connection, owner_id)
+    named = (key.plan, None if owner is None else owner.plan, of.default_plan)
+    found = [plan_records.load_plan(connection, plan_id) for plan_id in dict.fromkeys(named) if plan_id is not None]
+    return [plan for plan in found if plan is not None], owner
+
+
 def find_version(connection: Connection, keyring: Keyring, version_id: str) -> tuple[KeyRecord, KeyspaceRecord] | None:
     """Return the key that has a secret version, with its keyspace; None when there is none.  For read-through."""
     row = connection.execute(
@@ -186,7 +223,8 @@ def _pair(
 
 def _key_record(row: Sequence[Any], versions: Sequence[Sequence[Any]]) -> KeyRecord:
     """Build a record from a row of `_KEY` and rows of `_VERSION`, by position: a million are built at a start."""
-    key_id, keyspace_id, owner, environment, state, scopes, restrictions, not_before, expires_at, metadata, name = row
+    key_id, keyspace_id, owner, environment, state, scopes, restrictions, not_before, expires_at, metadata = row[:10]
+    name, plan, limits, quotas, shadow = row[10:]
     return KeyRecord(
         key_id,
         keyspace_id,
@@ -200,6 +238,10 @@ def _key_record(row: Sequence[Any], versions: Sequence[Sequence[Any]]) -> KeyRec
         expires_at,
         None if metadata == "{}" else _read_metadata(metadata),
         name,
+        plan,
+        () if limits is None else _read_limits(limits),
+        () if quotas is None else _read_quotas(quotas),
+        None if shadow is None else _read_restrictions(shadow),
     )
 
 
@@ -224,4 +266,10 @@ def _keyspace_record(
         restrictions=None if row.restrictions_json is None else _read_restrictions(row.restrictions_json),
         accepts_foreign=row.accepts_foreign,
         system=row.system,
+        default_plan=row.default_plan,
+        limits=() if row.limits_json is None else _read_limits(row.limits_json),
+        quotas=() if row.quotas_json is None else _read_quotas(row.quotas_json),
+        shadow_restrictions=(
+            None if row.shadow_restrictions_json is None else _read_restrictions(row.shadow_restrictions_json)
+        ),
     )
