@@ -32,8 +32,10 @@ from keyturn.kernel.clock import Clock
 from keyturn.kernel.ids import new_id
 from keyturn.keys.authority import SystemTokens
 from keyturn.keys.callers import CallerProofs, ProvenCallers
+from keyturn.keys.feeds import ReplicaService
 from keyturn.keys.keyspaces import KeyspaceService
 from keyturn.keys.lookup import Lookup
+from keyturn.keys.news import News
 from keyturn.keys.rehash import Rehasher
 from keyturn.keys.replication import Replication, StoredRecords
 from keyturn.keys.service import KeyService
@@ -52,6 +54,10 @@ from keyturn.storage.transaction import ChangeKind, Entry
 from keyturn.telemetry.metrics import Metrics
 from keyturn.usage.collector import UsageCollector
 from keyturn.usage.service import UsageService
+from keyturn.webhooks.deliveries import DeliveryService
+from keyturn.webhooks.dispatcher import Dispatcher
+from keyturn.webhooks.sender import HttpSender
+from keyturn.webhooks.service import WebhookService
 from keyturn.wire.actions import Action
 
 if TYPE_CHECKING:
@@ -92,10 +98,16 @@ class Application:
     slow_proofs: SlowProofs
     rehasher: Rehasher
     replication: Replication
+    news: News
+    replica: ReplicaService
     follower: Follower
     confirmer: Confirmer
     audit: AuditService
     audit_builder: Builder
+    webhooks: WebhookService
+    deliveries: DeliveryService
+    webhook_sender: HttpSender
+    webhook_dispatcher: Dispatcher
     metrics: Metrics
     draining: asyncio.Event
     commits: int = 0
@@ -112,8 +124,11 @@ class Application:
             "tokens": self.tokens,
             "keyspaces": self.keyspaces,
             "keys": self.keys,
+            "replica": self.replica,
             "usage": self.usage,
             "audit": self.audit,
+            "webhooks": self.webhooks,
+            "deliveries": self.deliveries,
             "draining": self.draining,
         }
 
@@ -133,6 +148,7 @@ class Application:
         self._run("follower", self.follower.run)
         self._run("unauthenticated", lambda: self.unauthenticated.run(self._stop))
         self._run("audit-builder", lambda: self.audit_builder.run(self._stop))
+        self._run("webhooks", lambda: self.webhook_dispatcher.run(self._stop))
         self._run("look-around", self._look_around)
         self._run("retention", self._retain)
         _log.info("node started", node=self.node, database=self.database.dialect)
@@ -144,6 +160,7 @@ class Application:
         """
         if not self.draining.is_set():
             self.draining.set()
+            self.news.wake()
             self._run("flush", lambda: _quietly("usage", self.usage_collector.flush))
 
     async def stop(self) -> None:
@@ -153,7 +170,7 @@ class Application:
         await _quietly("usage", self.usage_collector.stop)
         await _quietly("rehasher", self.rehasher.stop)
         self.slow_proofs.close()
-        graceful = [task for task in self._tasks if task.get_name() in {"unauthenticated", "audit-builder"}]
+        graceful = [task for task in self._tasks if task.get_name() in {"unauthenticated", "audit-builder", "webhooks"}]
         for task in self._tasks:
             if task not in graceful:
                 task.cancel()
@@ -164,6 +181,7 @@ class Application:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.webhook_sender.close()
         self.metrics.forget_snapshot()
         await _quietly("database", self.database.close)
         _log.info("node stopped", node=self.node)
@@ -243,7 +261,8 @@ def open_application(settings: Settings) -> Application:
         confirmed=replication.confirmed,
         forgotten=lambda: _on(loop, wired[0].forgotten),
     )
-    follower = Follower(database, [replication], [replication, confirmer])
+    news = News()
+    follower = Follower(database, [replication, news], [replication, confirmer, news])
     replication.resync = follower.resync
     proofs = CallerProofs(door, source, replication.replica, callers, follower, unauthenticated, clock)
     lookup = Lookup(database, door, source, proofs, follower, clock)
@@ -251,6 +270,7 @@ def open_application(settings: Settings) -> Application:
     rehasher = Rehasher(database)
     collector = UsageCollector(database)
     sink = open_sink(settings.checkpoint_sink)
+    sender = HttpSender(settings.webhook_allow)
     application = Application(
         settings=settings,
         clock=clock,
@@ -270,10 +290,16 @@ def open_application(settings: Settings) -> Application:
         slow_proofs=slow_proofs,
         rehasher=rehasher,
         replication=replication,
+        news=news,
+        replica=ReplicaService(door, keyring, news, draining),
         follower=follower,
         confirmer=confirmer,
         audit=AuditService(door, keyring, Resource),
         audit_builder=Builder(database, keyring, node, [] if sink is None else [sink]),
+        webhooks=WebhookService(door, keyring, settings.webhook_allow),
+        deliveries=DeliveryService(door),
+        webhook_sender=sender,
+        webhook_dispatcher=Dispatcher(database, keyring, node, sender),
         metrics=Metrics(node, settings.data if settings.workers > 1 else None),
         draining=draining,
     )

@@ -29,6 +29,7 @@ NOTHING = Empty()
 KeyspaceNames = Annotated[
     str | None,
     QueryParameter(
+        name="keyspaces",
         max_length=65 * KEYSPACES_MAX,
         description="Only these keyspaces, names separated by commas; by default all that the token may replicate.",
     ),
@@ -67,7 +68,7 @@ async def deregister_verifier(
 async def read_snapshot(
     credentials: Given[Credentials],
     replica: Given[ReplicaService],
-    keyspaces: KeyspaceNames = None,
+    names: KeyspaceNames = None,
     cursor: Annotated[
         str | None, QueryParameter(max_length=256, description="`next_cursor` of the page before.")
     ] = None,
@@ -76,7 +77,7 @@ async def read_snapshot(
 
     It holds digests and the peppers of the keyspaces.
     """
-    return await replica.snapshot(credentials, _names(keyspaces), cursor)
+    return await replica.snapshot(credentials, _names(names), cursor)
 
 
 @get("/api/v1/replica/changes", operation_id="readReplicaChanges", tags=["replica"])
@@ -88,14 +89,14 @@ async def read_changes(
     wait_seconds: Annotated[
         int, QueryParameter(ge=0, le=WAIT_SECONDS_MAX, description="How long to wait for news.")
     ] = WAIT_SECONDS_MAX,
-    keyspaces: KeyspaceNames = None,
+    names: KeyspaceNames = None,
 ) -> ReplicaChanges:
     """Wait for changes, and read what changed as it is now.
 
     410 when the log is another one, or no longer reaches back to `after`: load a snapshot.
     """
     return await replica.changes(
-        credentials, log_id=log_id, after=after, wait_seconds=wait_seconds, keyspaces=_names(keyspaces)
+        credentials, log_id=log_id, after=after, wait_seconds=wait_seconds, keyspaces=_names(names)
     )
 
 

@@ -31,7 +31,7 @@ _Id = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_]*(?!\n)$")]
 class RegisterVerifier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A verifier that wants to replicate; `label` is what a revocation calls it when it lags."""
 
-    label: Annotated[Line, Meta(max_length=128)]
+    label: Line
     keyspaces: Annotated[tuple[KeyspaceName, ...], Meta(max_length=KEYSPACES_MAX)] = ()
 
 
@@ -121,6 +121,7 @@ class UsageItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     user_agent: Annotated[str, Meta(max_length=1024)] | None = None
     method: Annotated[str, Meta(max_length=32)] | None = None
     path: Annotated[str, Meta(max_length=8192)] | None = None
+    country: Annotated[str, Meta(pattern=r"^[A-Za-z]{2}(?!\n)$")] | None = None
 
 
 class UsageBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

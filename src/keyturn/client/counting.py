@@ -1,0 +1,91 @@
+"""Usage counted in memory: what a verifier sends back in batches.
+
+    count -> entries by (version, outcome, minute, caller as told)  --take--> a batch
+
+For one thread at a time; a `Verifier` calls it under its lock.  Memory is bounded: past `ENTRIES_MAX` who called is
+dropped first, then the count, which is counted as lost.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, final
+
+from keyturn.kernel.secret import random_base62
+from keyturn.wire.replication import UsageBatch, UsageItem
+
+if TYPE_CHECKING:
+    from keyturn.verify.model import Request
+
+ENTRIES_MAX: Final = 4000
+_Key = tuple[str, str, int, "str | None", "str | None", "str | None", "str | None"]
+
+
+@final
+class UsageCounts:
+    """How often each version was verified since the last `take`."""
+
+    __slots__ = ("_entries", "counted", "lost")
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._entries: dict[_Key, list[float]] = {}
+        self.counted = 0
+        self.lost = 0
+        """What was dropped and not yet reported."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def count(self, version_id: str, outcome: str, request: Request, at: float) -> None:
+        """Count one verification of a key whose secret was proven."""
+        path = request.path
+        if path is not None and ("?" in path or "#" in path):
+            path = path.partition("?")[0].partition("#")[0]
+        key: _Key = (version_id, outcome, int(at // 60), request.ip, request.user_agent, request.method, path)
+        self.counted += 1
+        entry = self._entries.get(key)
+        if entry is None:
+            if len(self._entries) >= ENTRIES_MAX:
+                key = (*key[:3], None, None, None, None)
+                entry = self._entries.get(key)
+            if entry is None:
+                if len(self._entries) >= ENTRIES_MAX + ENTRIES_MAX // 4:
+                    self.lost += 1
+                    return
+                self._entries[key] = [1, at, at]
+                return
+        entry[0] += 1
+        entry[2] = at
+
+    def take(self) -> UsageBatch | None:
+        """Return what was counted as a batch with an id of its own, and begin anew; None when there is nothing."""
+        if not self._entries and not self.lost:
+            return None
+        entries, self._entries = self._entries, {}
+        lost, self.lost = self.lost, 0
+        items = tuple(
+            UsageItem(
+                version_id=version_id,
+                outcome=outcome,
+                minute=minute * 60,
+                count=int(count),
+                first_at=first_at,
+                at=at,
+                ip=_told(ip, 64),
+                user_agent=_told(agent, 1024),
+                method=_told(method, 32),
+                path=_told(path, 8192),
+            )
+            for (version_id, outcome, minute, ip, agent, method, path), (count, first_at, at) in entries.items()
+        )
+        return UsageBatch("ub_" + random_base62(22), items, lost)
+
+
+def total(batch: UsageBatch) -> int:
+    """Return how many verifications a batch is about."""
+    return sum(item.count for item in batch.items) + batch.lost
+
+
+def _told(text: str | None, longest: int) -> str | None:
+    # JSON holds no lone surrogates.
+    return None if text is None else text[:longest].encode("utf-8", "replace").decode()
