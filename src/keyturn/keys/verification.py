@@ -273,6 +273,7 @@ def _request(asked: VerifyRequest) -> Request:
         asked.user_agent,
         None,
         asked.keyspace,
+        asked.country,
     )
 
 

@@ -24,8 +24,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
     A field that is None was not told; a restriction that needs it denies.  `ip` is the client's address as the
     caller states it, never the peer of a connection.  `origin` is an Origin or a Referer.  `path` may carry a
-    query string, which is ignored.  `endpoint` and `user_agent` are for usage only.  `keyspace` narrows the
-    answer to one keyspace, by name or id.
+    query string, which is ignored.  `endpoint`, `user_agent` and `country` (two letters, ISO 3166-1) are for usage
+    only.  `keyspace` narrows the answer to one keyspace, by name or id.
     """
 
     presented: str
@@ -37,6 +37,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     user_agent: str | None = None
     endpoint: str | None = None
     keyspace: str | None = None
+    country: str | None = None
 
     def __repr__(self) -> str:
         return "Request([redacted])"

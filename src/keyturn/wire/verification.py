@@ -54,7 +54,10 @@ class QuotaUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 
 class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A presented key and what is known about the call it came with."""
+    """A presented key and what is known about the call it came with.
+
+    `country` (ISO 3166-1, two letters) is where the caller says the client is; it is counted, and decides nothing.
+    """
 
     key: str
     scopes: Annotated[str, Meta(max_length=4096)] | None = None
@@ -68,6 +71,7 @@ class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     cost: Cost = 1
     limits: Annotated[tuple[LimitUse, ...], Meta(max_length=NAMED_MAX)] = ()
     quotas: Annotated[tuple[QuotaUse, ...], Meta(max_length=NAMED_MAX)] = ()
+    country: Annotated[str, Meta(pattern=r"^[A-Za-z]{2}(?!\n)$")] | None = None
 
 
 class LimitReport(msgspec.Struct, frozen=True, omit_defaults=True):
