@@ -46,7 +46,14 @@ KEY = {"keyspace": "orders", "owner": "billing", "purpose": "tests"}
 @pytest.fixture
 async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
     async with opened_desk(f"sqlite:///{tmp_path / 'keyturn.db'}") as desk:
-        services = {"keys": desk.keys, "keyspaces": desk.keyspaces, "tokens": desk.tokens, "usage": desk.usage}
+        services = {
+            "keys": desk.keys,
+            "keyspaces": desk.keyspaces,
+            "plans": desk.plans,
+            "owners": desk.owners,
+            "tokens": desk.tokens,
+            "usage": desk.usage,
+        }
         app: Any = create_app(services, EdgeSettings(), protected=list(key_routes.ROUTES))
         headers = {"Authorization": f"Bearer {desk.admin.token.reveal()}"}
         transport = httpx.ASGITransport(app=app)

@@ -36,6 +36,8 @@ from keyturn.keys.feeds import ReplicaService
 from keyturn.keys.keyspaces import KeyspaceService
 from keyturn.keys.lookup import Lookup
 from keyturn.keys.news import News
+from keyturn.keys.owners import OwnerService
+from keyturn.keys.plans import PlanService
 from keyturn.keys.rehash import Rehasher
 from keyturn.keys.replication import Replication, StoredRecords
 from keyturn.keys.service import KeyService
@@ -91,6 +93,8 @@ class Application:
     tokens: TokenService
     keyspaces: KeyspaceService
     keys: KeyService
+    plans: PlanService
+    owners: OwnerService
     usage: UsageService
     usage_collector: UsageCollector
     verification: VerifyService
@@ -124,6 +128,8 @@ class Application:
             "tokens": self.tokens,
             "keyspaces": self.keyspaces,
             "keys": self.keys,
+            "plans": self.plans,
+            "owners": self.owners,
             "replica": self.replica,
             "usage": self.usage,
             "audit": self.audit,
@@ -283,6 +289,8 @@ def open_application(settings: Settings) -> Application:
         tokens=TokenService(door, authority),
         keyspaces=KeyspaceService(door, keyring),
         keys=KeyService(door, keyring, usage),
+        plans=PlanService(door),
+        owners=OwnerService(door),
         usage=usage,
         usage_collector=collector,
         verification=VerifyService(replication, callers, proofs, lookup, slow_proofs, rehasher, collector, clock),

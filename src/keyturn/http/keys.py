@@ -1,4 +1,4 @@
-"""Routes of issued keys; those of keyspaces, management tokens and usage are in modules of their own."""
+"""Routes of issued keys; those of keyspaces, plans, owners, tokens and usage are in modules of their own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from keyturn.access.caller import Credentials
 from keyturn.errors import InputError
 from keyturn.http import keyspaces as keyspace_routes
+from keyturn.http import owners as owner_routes
+from keyturn.http import plans as plan_routes
 from keyturn.http import tokens as token_routes
 from keyturn.http import usage as usage_routes
 from keyturn.http.body import BULK_BYTES_MAX
@@ -98,6 +100,7 @@ async def list_keys(  # noqa: PLR0913, PLR0917 -- each is a parameter of the que
     environment: Annotated[
         str | None, QueryParameter(max_length=64, description="Only keys of this environment.")
     ] = None,
+    plan: Annotated[str | None, QueryParameter(max_length=64, description="Only keys put on this plan.")] = None,
     tag: Annotated[str | None, QueryParameter(max_length=64, description="Only keys with this tag.")] = None,
     name: Annotated[str | None, QueryParameter(max_length=256, description="How the key's name begins.")] = None,
     expiring_before: Annotated[
@@ -117,6 +120,7 @@ async def list_keys(  # noqa: PLR0913, PLR0917 -- each is a parameter of the que
         owner=owner,
         state=key_state,
         environment=environment,
+        plan=plan,
         tag=tag,
         name=name,
         expiring_before=_moment(expiring_before, "expiring_before"),
@@ -235,6 +239,8 @@ def _moment(text: str | None, field: str) -> float | None:
 
 ROUTES = (
     *keyspace_routes.ROUTES,
+    *plan_routes.ROUTES,
+    *owner_routes.ROUTES,
     issue_key,
     issue_keys,
     import_keys,

@@ -60,7 +60,7 @@ async def update_keyspace(
     keyspaces: Given[KeyspaceService],
     if_match: Given[int | None],
 ) -> Tagged[KeyspaceEffect]:
-    """Change description, restrictions or staleness bound."""
+    """Change description, staleness bound, and what holds for all keys of a keyspace."""
     changed = await keyspaces.update(credentials, name, data, if_match=if_match)
     return tagged(changed, changed.revision)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from keyturn.errors import KeyturnError
 from keyturn.http import problems
 from keyturn.http.edge import scope_request_id
+from keyturn.http.encoded_names import leave_encoded
 from keyturn.http.forward_auth import dialect_of
 from keyturn.http.peer import require_clean_target
 from keyturn.kernel.clock import boottime
@@ -86,6 +87,7 @@ class Gate:
         except KeyturnError as error:
             await _send_problem(error, scope, answer)
         else:
+            leave_encoded(scope)
             await self._router(scope, receive, answer)
         if self._observe is not None:
             shown = method if method in _KNOWN_METHODS else "other"
