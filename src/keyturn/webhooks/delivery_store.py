@@ -29,9 +29,13 @@ def insert_deliveries(connection: Connection, made: Sequence[Delivery]) -> None:
         connection.execute(insert_on_conflict(connection, webhook_delivery).on_conflict_do_nothing(), values)
 
 
-def due_endpoints(connection: Connection, now: float, busy: Collection[str]) -> list[str]:
-    """Return the active endpoints for which something is due, without those named."""
-    waits = select(webhook_delivery.c.id).where(webhook_delivery.c.webhook == webhook.c.id, *_due(now)).exists()
+def due_endpoints(connection: Connection, now: float, busy: Collection[str], *, claimed: bool = False) -> list[str]:
+    """Return the active endpoints for which something is due, without those named.
+
+    With `claimed` what somebody has claimed counts as due.
+    """
+    due = _due(now)[: 2 if claimed else 3]
+    waits = select(webhook_delivery.c.id).where(webhook_delivery.c.webhook == webhook.c.id, *due).exists()
     query = select(webhook.c.id).where(webhook.c.state == ACTIVE, webhook.c.deleted_at == 0.0, waits)
     if busy:
         query = query.where(webhook.c.id.not_in(sorted(busy)))

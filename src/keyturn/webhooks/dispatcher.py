@@ -138,8 +138,10 @@ class Dispatcher:
         """Do one round: fan out and start what is due; return how many attempts were started."""
         now = self._database.clock.now()
         seen, busy = self._seen, self._busy()
+        # Who does not lead looks after claims too: their leader may have been killed.
+        claimed = not self._is_leader
         (has_news, seen), due = await self._database.read(
-            lambda c: (outbox.look(c, seen), delivery_store.due_endpoints(c, now, busy))
+            lambda c: (outbox.look(c, seen), delivery_store.due_endpoints(c, now, busy, claimed=claimed))
         )
         self._seen = seen
         retains = self._database.clock.boottime() >= self._retain_after
