@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PREFIX = "KEYTURN_"
+_VALKEY_SCHEMES = frozenset({"redis", "rediss", "unix", "valkey", "valkeys"})
 _DATABASE_SCHEMES = frozenset({"postgresql", "postgres", "postgresql+asyncpg"})
 
 
@@ -56,11 +57,22 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "valkey_url",
         "",
-        "Valkey or Redis for cluster-wide limits; accepted and not used yet.",
+        "Valkey or Redis for limits that are exact over all workers and servers; rediss:// is with TLS.",
         "redis://cache:6379/0",
         secret=True,
     ),
-    Setting("workers", "1", "Worker processes; more than one needs PostgreSQL.", "2"),
+    Setting(
+        "limits",
+        "exact",
+        "`exact`, or `per_worker`: each worker counts by itself, so n workers admit up to n times a limit.",
+        "per_worker",
+    ),
+    Setting(
+        "workers",
+        "1",
+        "Worker processes; more than one needs PostgreSQL, and Valkey or KEYTURN_LIMITS=per_worker.",
+        "2",
+    ),
     Setting("tls_cert", "", "PEM certificate chain to serve TLS with.", "/etc/keyturn/tls.pem"),
     Setting("tls_key", "", "PEM private key (PKCS#8) that belongs to it.", "/etc/keyturn/tls.key"),
     Setting(
@@ -104,6 +116,7 @@ class Settings:
     port: int = 8700
     database_url: Secret | None = None
     valkey_url: Secret | None = None
+    limits: str = "exact"
     workers: int = 1
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -166,6 +179,20 @@ class Settings:
         if self.workers > 1 and self.database_url is None:
             message = f"KEYTURN_WORKERS={self.workers} needs PostgreSQL; SQLite is for exactly one worker"
             raise ConfigError(message, hint="set KEYTURN_DATABASE_URL, or KEYTURN_WORKERS=1")
+        self._check_limits()
+
+    def _check_limits(self) -> None:
+        if self.limits == "per_worker" and self.valkey_url is not None:
+            message = "KEYTURN_LIMITS=per_worker and KEYTURN_VALKEY_URL are both set"
+            raise ConfigError(message, hint="take one away: with Valkey limits are exact, per worker they are not")
+        if self.workers > 1 and self.valkey_url is None and self.limits != "per_worker":
+            message = (
+                f"KEYTURN_WORKERS={self.workers} needs Valkey, or limits would be {self.workers} times what they say"
+            )
+            raise ConfigError(
+                message,
+                hint="set KEYTURN_VALKEY_URL, or KEYTURN_LIMITS=per_worker to let each worker count by itself",
+            )
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -224,9 +251,19 @@ def _check_database_url(text: str) -> None:
         raise ConfigError(message, hint="percent-encode what is special in the password; leave it empty to use SQLite")
 
 
+def _check_valkey_url(text: str) -> None:
+    """Refuse what names no Valkey; the text may hold a password and is not shown."""
+    scheme, separator, rest = text.partition("://")
+    if scheme not in _VALKEY_SCHEMES or not separator or not rest:
+        message = f"{PREFIX}VALKEY_URL is not of the form redis://user:password@host:port/0"
+        raise ConfigError(message, hint="rediss:// speaks TLS, and unix://:password@/path names a socket")
+
+
 def _parse(values: dict[str, str]) -> Settings:
     if "database_url" in values:
         _check_database_url(values["database_url"])
+    if "valkey_url" in values:
+        _check_valkey_url(values["valkey_url"])
     tls = values.get("tls", "")
     if tls not in {"", "terminated"}:
         message = f"KEYTURN_TLS is {tls[:32]!r}; expected `terminated` or nothing"
@@ -237,6 +274,7 @@ def _parse(values: dict[str, str]) -> Settings:
         port=_integer(values, "port", 8700, 0, 65535),
         database_url=_secret(values, "database_url"),
         valkey_url=_secret(values, "valkey_url"),
+        limits=_choice(values, "limits", "exact", ("exact", "per_worker")),
         workers=_integer(values, "workers", 1, 1, 64),
         tls_cert=_path(values, "tls_cert"),
         tls_key=_path(values, "tls_key"),

@@ -36,6 +36,7 @@ def test_every_setting_is_read() -> None:
         "port": "443",
         "database_url": "postgresql://keyturn@db/keyturn",
         "valkey_url": "redis://cache:6379/0",
+        "limits": "per_worker",
         "workers": "2",
         "tls_cert": "/tls.pem",
         "tls_key": "/tls.key",
@@ -45,6 +46,7 @@ def test_every_setting_is_read() -> None:
         "kek_path": "/kek",
         "kek": "x",
         "checkpoint_sink": "/mnt/checkpoints",
+        "webhook_allow": "10.20.0.0/16",
         "log_level": "warning",
         "log_format": "json",
         "shutdown_seconds": "5",
@@ -61,7 +63,6 @@ def test_every_setting_is_read() -> None:
     assert settings.asyncpg_url == "postgresql+asyncpg://keyturn@db/keyturn"
     assert settings.url == "https://keys.example.com"
     assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.0/8", "fd00::/8"]
-    settings.check_serving()
 
 
 def test_every_example_is_accepted_unless_it_is_an_ellipsis() -> None:
@@ -96,6 +97,7 @@ def test_misspelt_variable_is_no_silent_default(variable: str, hint: str) -> Non
         ("KEYTURN_PORT", "1e3"),
         ("KEYTURN_PORT", "9" * 5000),
         ("KEYTURN_WORKERS", "0"),
+        ("KEYTURN_LIMITS", "roughly"),
         ("KEYTURN_SHUTDOWN_SECONDS", "0"),
         ("KEYTURN_TLS", "yes"),
         ("KEYTURN_LOG_LEVEL", "loud"),
@@ -146,6 +148,7 @@ def test_forms_of_a_database_address(url: str) -> None:
 def test_secrets_are_masked_wherever_settings_are_shown() -> None:
     """Settings end up in logs and crash reports."""
     secret = {setting.variable: f"postgresql://k:{HIDDEN}@db/k" for setting in SETTINGS if setting.secret}
+    secret["KEYTURN_VALKEY_URL"] = f"rediss://k:{HIDDEN}@cache"
     settings = load_settings(secret)
 
     assert HIDDEN not in f"{settings!r} {settings}"
@@ -211,7 +214,7 @@ def test_unsafe_settings_are_not_served(given: dict[str, str]) -> None:
         {"HOST": "localhost"},
         {"HOST": ANYWHERE, "TLS_CERT": "/tls.pem", "TLS_KEY": "/tls.key"},
         {"HOST": ANYWHERE, "TLS": "terminated", "TRUSTED_PROXIES": "10.0.0.0/8"},
-        {"WORKERS": "2", "DATABASE_URL": "postgresql://db/keyturn"},
+        {"WORKERS": "2", "DATABASE_URL": "postgresql://db/keyturn", "LIMITS": "per_worker"},
     ],
     ids=str,
 )
@@ -224,3 +227,28 @@ def test_settings_document_themselves() -> None:
         assert setting.doc.endswith(".")
         assert setting.example
         assert setting.variable == PREFIX + setting.name.upper()
+
+
+def _workers(**more: str) -> Settings:
+    given = {"KEYTURN_WORKERS": "2", "KEYTURN_DATABASE_URL": "postgresql://keyturn@db/keyturn"}
+    return load_settings(given | more)
+
+
+def test_several_workers_never_count_apart_unless_that_was_asked_for() -> None:
+    """A limit would quietly be as many times what it says as there are workers."""
+    with pytest.raises(ConfigError, match="KEYTURN_WORKERS=2") as caught:
+        _workers().check_serving()
+
+    assert "KEYTURN_LIMITS=per_worker" in (caught.value.hint or "")
+    _workers(KEYTURN_LIMITS="per_worker").check_serving()
+    _workers(KEYTURN_VALKEY_URL="valkeys://cache").check_serving()
+    with pytest.raises(ConfigError, match="both set"):
+        _workers(KEYTURN_LIMITS="per_worker", KEYTURN_VALKEY_URL="redis://cache").check_serving()
+
+
+@pytest.mark.parametrize("address", ["cache:6379", "http://cache", "redis://", f"{HIDDEN}@cache"])
+def test_what_names_no_valkey_is_refused_and_not_shown(address: str) -> None:
+    with pytest.raises(ConfigError, match="KEYTURN_VALKEY_URL") as caught:
+        load_settings({"KEYTURN_VALKEY_URL": address})
+
+    assert HIDDEN not in str(caught.value)
