@@ -26,6 +26,7 @@ from keyturn.audit.leaf import SYSTEM, Leaf
 from keyturn.audit.service import AuditService
 from keyturn.audit.sinks import open_sink
 from keyturn.audit.unauthenticated import Unauthenticated
+from keyturn.bootstrap.limiting import make_limiter, start_limiter, stop_limiter
 from keyturn.bootstrap.preparation import open_database, require_servable
 from keyturn.errors import KeyturnError
 from keyturn.kernel.clock import Clock
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from keyturn.config import Settings
     from keyturn.storage.database import Database
     from keyturn.storage.transaction import Transaction
+    from keyturn.verify.spending import Limiter
 
 LOOK_AROUND_SECONDS: Final = 1.0
 RETENTION_EVERY_SECONDS: Final = 300.0
@@ -98,6 +100,7 @@ class Application:
     usage: UsageService
     usage_collector: UsageCollector
     verification: VerifyService
+    limiter: Limiter
     lookup: Lookup
     slow_proofs: SlowProofs
     rehasher: Rehasher
@@ -147,6 +150,7 @@ class Application:
         for check in (require_current, require_servable, self.keyring.check):
             await self.database.read(check)
         await self._register()
+        await start_limiter(self.limiter)
         await self.follower.load()
         self.confirmer.start()
         self.usage_collector.start()
@@ -175,6 +179,7 @@ class Application:
         self._stop.set()
         await _quietly("usage", self.usage_collector.stop)
         await _quietly("rehasher", self.rehasher.stop)
+        await _quietly("limiter", lambda: stop_limiter(self.limiter))
         self.slow_proofs.close()
         graceful = [task for task in self._tasks if task.get_name() in {"unauthenticated", "audit-builder", "webhooks"}]
         for task in self._tasks:
@@ -273,6 +278,7 @@ def open_application(settings: Settings) -> Application:
     proofs = CallerProofs(door, source, replication.replica, callers, follower, unauthenticated, clock)
     lookup = Lookup(database, door, source, proofs, follower, clock)
     slow_proofs = SlowProofs(clock.boottime)
+    limiter = make_limiter(settings, clock)
     rehasher = Rehasher(database)
     collector = UsageCollector(database)
     sink = open_sink(settings.checkpoint_sink)
@@ -294,6 +300,7 @@ def open_application(settings: Settings) -> Application:
         usage=usage,
         usage_collector=collector,
         verification=VerifyService(replication, callers, proofs, lookup, slow_proofs, rehasher, collector, clock),
+        limiter=limiter,
         lookup=lookup,
         slow_proofs=slow_proofs,
         rehasher=rehasher,
