@@ -16,6 +16,10 @@ local IDENTITY = {
     "x-keyturn-key-id", "x-keyturn-owner", "x-keyturn-keyspace", "x-keyturn-environment", "x-keyturn-scopes",
     "x-keyturn-plan", "x-keyturn-code", "x-consumer-username", "x-credential-identifier",
 }
+local FORGEABLE = { ["x-keyturn-token"] = true }
+for _, name in ipairs(IDENTITY) do
+    FORGEABLE[name] = true
+end
 -- These belong to a connection, or are written below.
 local NOT_SENT = {
     ["host"] = true, ["connection"] = true, ["content-length"] = true, ["transfer-encoding"] = true,
@@ -69,10 +73,13 @@ end
 
 core.register_action("keyturn", { "http-req" }, function(txn, options)
     local asked = question(txn)
-    for _, name in ipairs(IDENTITY) do
-        txn.http:req_del_header(name)
+    for name in pairs(txn.http:req_get_headers()) do
+        -- Some applications take `_` in the name of a header for `-`.
+        local spelled = name:gsub("_", "-")
+        if FORGEABLE[spelled] then
+            txn.http:req_del_header(name)
+        end
     end
-    txn.http:req_del_header("x-keyturn-token")
 
     local called, answer = pcall(function()
         return core.httpclient():get({

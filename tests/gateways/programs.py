@@ -1,9 +1,11 @@
 """How each gateway is started with the files in `examples/`: only addresses, user and folders are the test's."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from keyturn.testing.postgres import free_port
 from tests.gateways.stack import EXAMPLES, Gateway, copied, launch
 
 _SEARCHED = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/sbin:/bin"
@@ -17,6 +19,20 @@ http {{
     include site.conf;
 }}
 """
+_APACHE = """
+ServerRoot {folder}
+ServerName localhost
+PidFile {folder}/apache.pid
+ErrorLog {folder}/error.log
+DefaultRuntimeDir {folder}
+{modules}
+Include {site}
+"""
+# What Debian enables by itself, and what site.conf says to enable.
+_APACHE_MODULES = (
+    *("mpm_event", "authz_core", "authz_host", "authn_core", "authz_user"),
+    *("authnz_fcgi", "proxy", "proxy_http", "headers", "setenvif"),
+)
 
 
 def program(name: str) -> str | None:
@@ -53,7 +69,36 @@ def start_haproxy(gateway: Gateway, keyturn: int, application: int, token: str) 
     launch(gateway, [Path(program("haproxy") or ""), "-db", "-f", config])
 
 
+def start_apache(gateway: Gateway, keyturn: int, application: int, token: str) -> None:
+    source = EXAMPLES / "apache"
+    authorizer = free_port()
+    modules = Path("/usr/lib/apache2/modules")
+    site = copied(
+        gateway,
+        source / "site.conf",
+        {
+            "127.0.0.1:8701": f"127.0.0.1:{authorizer}",
+            "127.0.0.1:8080": f"127.0.0.1:{application}",
+            "127.0.0.1:8000": f"127.0.0.1:{gateway.port}",
+            "*:8000": f"*:{gateway.port}",
+        },
+    )
+    loaded = "\n".join(f"LoadModule {name}_module {modules}/mod_{name}.so" for name in _APACHE_MODULES)
+    main = gateway.folder / "apache2.conf"
+    main.write_text(_APACHE.format(folder=gateway.folder, modules=loaded, site=site))
+    token_file = gateway.folder / "token"
+    token_file.write_text(token)
+    settings = {
+        "KEYTURN_ADDRESS": f"http://127.0.0.1:{keyturn}",
+        "KEYTURN_TOKEN_FILE": str(token_file),
+        "KEYTURN_LISTEN": f"127.0.0.1:{authorizer}",
+    }
+    launch(gateway, [sys.executable, source / "keyturn_authorizer.py"], environment=settings)
+    launch(gateway, [Path(program("apache2") or ""), "-f", main, "-DFOREGROUND"])
+
+
 STARTERS: dict[str, Callable[[Gateway, int, int, str], None]] = {
+    "apache2": start_apache,
     "haproxy": start_haproxy,
     "nginx": start_nginx,
 }

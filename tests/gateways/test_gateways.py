@@ -5,7 +5,8 @@ import json
 import pytest
 
 from keyturn.http.identity import IDENTITY_HEADERS
-from tests.gateways.stack import Control, Gateway, seen, seen_headers
+from tests.gateways.programs import STARTERS, program
+from tests.gateways.stack import Control, Gateway, running_gateway, seen, seen_headers
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +57,14 @@ def test_no_client_can_say_who_it_is(gateway: Gateway, control: Control, name: s
     answer = gateway.get("/", key, *forged)
     assert "forged" not in answer.text
     assert ("x-keyturn-plan" in seen_headers(answer)) is False
+
+
+@pytest.mark.parametrize("name", ["X_Keyturn_Owner", "x-keyturn_owner", "X_KEYTURN-KEY_ID", "X-Consumer_Username"])
+def test_no_client_can_say_it_with_underscores_either(gateway: Gateway, control: Control, name: str) -> None:
+    """Applications behind WSGI and CGI read `_` and `-` in the name of a header alike."""
+    answer = gateway.get("/", control.issue()["key"], (name, "forged"))
+    assert answer.status_code in {200, 400, 401, 403}
+    assert "forged" not in answer.text
 
 
 def test_a_request_without_a_key_is_challenged(gateway: Gateway) -> None:
@@ -170,3 +179,20 @@ def test_nothing_passes_while_keyturn_is_away(gateway: Gateway, control: Control
     finally:
         control.server.restart()
     assert gateway.get("/", key).status_code == 200
+
+
+def test_nothing_passes_while_the_authorizer_of_apache_is_away(control: Control, application: int) -> None:
+    """Between Apache and Keyturn stands one more program."""
+    if program("apache2") is None:
+        pytest.skip("apache2 is not installed; .ci/run installs it")
+
+    def start(made: Gateway) -> None:
+        STARTERS["apache2"](made, control.server.port, application, control.token)
+
+    key = control.issue()["key"]
+    with running_gateway("apache2", start) as gateway:
+        assert gateway.get("/", key).status_code == 200
+        authorizer = gateway.children[0]
+        authorizer.kill()
+        authorizer.wait()
+        assert gateway.get("/", key).status_code >= 500
