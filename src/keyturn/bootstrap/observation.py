@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from keyturn.audit.store import oldest_unbuilt, unbuilt_leaves
+from keyturn.bootstrap.limiting import limiter_checks, limiter_families
 from keyturn.bootstrap.preparation import is_refused
 from keyturn.errors import KeyturnError
 from keyturn.http.health import HealthCheck, Monitor
@@ -48,6 +49,7 @@ class Observation:
         found.append(_check("replica", passed=loaded, detail="the replica is being loaded"))
         fresh = freshness.fresh(application.clock.boottime(), STALE_AFTER_SECONDS)
         found.append(_check("freshness", passed=fresh, detail="this node could not confirm lately"))
+        found.extend(limiter_checks(application.limiter))
         try:
             refused, behind = await application.database.read(self._stored_state, within_seconds=ANSWER_SECONDS)
         except KeyturnError as error:
@@ -121,6 +123,7 @@ class Observation:
         yield counter("keyturn_audit_built", "Audit leaves this worker has added to trees.", builder.built)
         yield counter("keyturn_audit_failures", "Failures to build.", builder.failures)
         yield gauge("keyturn_audit_broken", "Workspaces whose audit tree does not fit together.", len(builder.broken))
+        yield from limiter_families(application.limiter)
         waiting = sum(sink.waiting for sink in builder.sinks)
         yield gauge("keyturn_checkpoints_waiting", "Checkpoints not yet delivered to the sink.", waiting)
 
