@@ -1,7 +1,7 @@
 """Everything one worker has, wired together, with its start and its stop.
 
     start   open database -> register node -> load snapshot -> confirm -> follow, build, count
-    stop    unready -> end of streams -> usage flushed -> node deregistered -> database closed
+    stop    unready -> end of streams -> usage flushed, quotas given back -> node deregistered -> database closed
 
 A node registers before it loads: a revocation either finds it in the registry, or is in what it loads.
 """
@@ -45,6 +45,7 @@ from keyturn.keys.service import KeyService
 from keyturn.keys.slow_proofs import SlowProofs
 from keyturn.keys.tokens import TokenService
 from keyturn.keys.verification import VerifyService
+from keyturn.quotas.keeper import QuotaKeeper
 from keyturn.storage import nodes
 from keyturn.storage.confirmer import Confirmer
 from keyturn.storage.follower import Follower
@@ -99,6 +100,7 @@ class Application:
     owners: OwnerService
     usage: UsageService
     usage_collector: UsageCollector
+    quota_keeper: QuotaKeeper
     verification: VerifyService
     limiter: Limiter
     lookup: Lookup
@@ -154,6 +156,7 @@ class Application:
         await self.follower.load()
         self.confirmer.start()
         self.usage_collector.start()
+        await self.quota_keeper.start()
         self.rehasher.start()
         self._run("follower", self.follower.run)
         self._run("unauthenticated", lambda: self.unauthenticated.run(self._stop))
@@ -178,6 +181,7 @@ class Application:
         self.drain()
         self._stop.set()
         await _quietly("usage", self.usage_collector.stop)
+        await _quietly("quotas", self.quota_keeper.stop)
         await _quietly("rehasher", self.rehasher.stop)
         await _quietly("limiter", lambda: stop_limiter(self.limiter))
         self.slow_proofs.close()
@@ -299,6 +303,7 @@ def open_application(settings: Settings) -> Application:
         owners=OwnerService(door),
         usage=usage,
         usage_collector=collector,
+        quota_keeper=QuotaKeeper(database, clock, node, settings.data / "quotas"),
         verification=VerifyService(replication, callers, proofs, lookup, slow_proofs, rehasher, collector, clock),
         limiter=limiter,
         lookup=lookup,
