@@ -11,6 +11,7 @@ from keyturn.errors import KeyturnError
 from keyturn.http.health import HealthCheck, Monitor
 from keyturn.keys.callers import STALE_AFTER_SECONDS
 from keyturn.telemetry.metrics import Family, counter, gauge
+from keyturn.webhooks.dispatcher import backlog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,6 +76,7 @@ class Observation:
         try:
             head = await application.database.head()
             unbuilt = await application.database.read(unbuilt_leaves, within_seconds=ANSWER_SECONDS)
+            pending, oldest = await application.database.read(backlog, within_seconds=ANSWER_SECONDS)
         except KeyturnError:
             extra.append(gauge("keyturn_database_up", "Whether the database answered this scrape.", 0))
         else:
@@ -84,6 +86,12 @@ class Observation:
                 gauge("keyturn_change_head", "The last number of the change log.", head.seq),
                 gauge("keyturn_follower_lag", "Changes this node has not applied yet.", lag),
                 gauge("keyturn_audit_unbuilt_leaves", "Audit leaves not yet in a tree.", unbuilt),
+                gauge("keyturn_webhook_pending", "Deliveries that wait for active endpoints.", pending),
+                gauge(
+                    "keyturn_webhook_pending_age_seconds",
+                    "How long ago the event of the oldest of them happened.",
+                    0 if oldest is None else max(0.0, application.clock.now() - oldest),
+                ),
             ]
         return application.metrics.render(extra)
 
@@ -123,6 +131,13 @@ class Observation:
         yield counter("keyturn_audit_built", "Audit leaves this worker has added to trees.", builder.built)
         yield counter("keyturn_audit_failures", "Failures to build.", builder.failures)
         yield gauge("keyturn_audit_broken", "Workspaces whose audit tree does not fit together.", len(builder.broken))
+        webhooks = application.webhook_dispatcher.health
+        yield gauge("keyturn_webhook_leader", "Whether this worker sends the webhooks.", int(webhooks.leader))
+        yield gauge("keyturn_webhook_sending", "Attempts under way.", webhooks.sending)
+        yield counter("keyturn_webhook_delivered", "Deliveries that an endpoint took.", webhooks.delivered)
+        yield counter("keyturn_webhook_failed", "Attempts that failed.", webhooks.failed)
+        yield counter("keyturn_webhook_dead", "Deliveries given up.", webhooks.dead)
+        yield counter("keyturn_webhook_failures", "Rounds of the dispatcher that failed.", webhooks.failures)
         yield from limiter_families(application.limiter)
         waiting = sum(sink.waiting for sink in builder.sinks)
         yield gauge("keyturn_checkpoints_waiting", "Checkpoints not yet delivered to the sink.", waiting)

@@ -162,7 +162,9 @@ async def list_deliveries(
     credentials: Given[Credentials],
     deliveries: Given[DeliveryService],
     page: Given[Page],
-    state: Annotated[DeliveryState | None, QueryParameter(description="Only those that stand so.")] = None,
+    delivery_state: Annotated[
+        DeliveryState | None, QueryParameter(name="state", description="Only those that stand so.")
+    ] = None,
     type: Annotated[  # noqa: A002 -- the name of the parameter
         str | None, QueryParameter(max_length=128, description="Only this type of event.")
     ] = None,
@@ -174,7 +176,9 @@ async def list_deliveries(
     ] = None,
 ) -> DeliveryPage:
     """List the deliveries of an endpoint, newest first."""
-    wanted = DeliveryFilter(state=state, type=type, since=_moment(since, "since"), until=_moment(until, "until"))
+    wanted = DeliveryFilter(
+        state=delivery_state, type=type, since=_moment(since, "since"), until=_moment(until, "until")
+    )
     return await deliveries.list(credentials, name, wanted, cursor=page.cursor, limit=page.limit)
 
 
