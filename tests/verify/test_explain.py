@@ -45,7 +45,9 @@ def test_every_check_is_reported_with_its_source_also_after_the_first_failure() 
         ("overlap", "version"): "skipped",
         ("not_before", "key"): "skipped",
         ("expiry", "key"): "fail",
+        ("plan", "key"): "skipped",
         ("cidr", "keyspace"): "pass",
+        ("restrictions", "plan"): "skipped",
         ("endpoint", "key"): "fail",
         ("scopes", "key"): "fail",
     }

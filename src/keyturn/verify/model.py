@@ -11,12 +11,13 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from keyturn.kernel.match import Matcher
 from keyturn.verify.restrictions import Checker
-from keyturn.wire.verification import Code
+from keyturn.verify.terms import Book, Own, Terms
+from keyturn.wire.policy import LimitRule, QuotaRule
+from keyturn.wire.verification import Code, LimitUse, QuotaUse
 
 CheckVerdict = Literal["pass", "fail", "skipped"]
-CheckSource = Literal["request", "version", "key", "keyspace"]
+CheckSource = Literal["request", "version", "key", "owner", "plan", "keyspace"]
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -25,7 +26,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     A field that is None was not told; a restriction that needs it denies.  `ip` is the client's address as the
     caller states it, never the peer of a connection.  `origin` is an Origin or a Referer.  `path` may carry a
     query string, which is ignored.  `endpoint`, `user_agent` and `country` (two letters, ISO 3166-1) are for usage
-    only.  `keyspace` narrows the answer to one keyspace, by name or id.
+    only.  `keyspace` narrows the answer to one keyspace, by name or id.  `cost` is charged to every limit and quota
+    that is charged by itself; `limits` and `quotas` say otherwise by name, and may name further ones.
     """
 
     presented: str
@@ -38,6 +40,9 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     endpoint: str | None = None
     keyspace: str | None = None
     country: str | None = None
+    cost: int = 1
+    limits: tuple[LimitUse, ...] = ()
+    quotas: tuple[QuotaUse, ...] = ()
 
     def __repr__(self) -> str:
         return "Request([redacted])"
@@ -47,18 +52,28 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
 
 class KeyspacePolicy:
-    """What a replica knows of a keyspace; one object per keyspace, changed in place, shared by its keys."""
+    """What a replica knows of a keyspace; one object per keyspace, changed in place, shared by its keys.
+
+    `book` holds the plans and owners of its workspace.  `stamp` is another object after each change of the terms of
+    its keys; see `keyturn.verify.terms`.
+    """
 
     __slots__ = (
         "accepts_foreign",
+        "book",
         "checker",
+        "default_plan",
         "enabled",
         "environment",
         "id",
+        "limits",
         "name",
         "peppers",
         "prefix",
+        "quotas",
+        "shadow",
         "stale_after_seconds",
+        "stamp",
         "system",
         "tag",
         "workspace",
@@ -78,6 +93,12 @@ class KeyspacePolicy:
         self.stale_after_seconds = 0.0
         self.peppers: dict[int, bytes] = {}
         self.checker: Checker | None = None
+        self.shadow: Checker | None = None
+        self.default_plan: str | None = None
+        self.limits: tuple[LimitRule, ...] = ()
+        self.quotas: tuple[QuotaRule, ...] = ()
+        self.book = Book()
+        self.stamp = object()
 
     def __repr__(self) -> str:
         return f"KeyspacePolicy({self.id!r})"
@@ -99,13 +120,6 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     environment: str
 
 
-class Grants(msgspec.Struct, frozen=True, gc=False):
-    """The scopes granted to a key, compiled; keys with equal scopes share one."""
-
-    names: tuple[str, ...]
-    matcher: Matcher
-
-
 class VersionPolicy(msgspec.Struct, frozen=True, gc=False):
     """One secret version together with what its key says; keys with several versions repeat references only.
 
@@ -120,17 +134,21 @@ class VersionPolicy(msgspec.Struct, frozen=True, gc=False):
     standing: Standing
     owner: str
     name: str | None
-    grants: Grants
-    checker: Checker | None
+    own: Own
     not_before: float | None
     expires_at: float | None
     valid_until: float | None
     metadata_json: str | None
 
     @property
+    def terms(self) -> Terms:
+        """What holds for the key now, from its keyspace, plan, owner and itself."""
+        return self.own.terms(self.keyspace, self.owner)
+
+    @property
     def scopes(self) -> tuple[str, ...]:
-        """The granted scopes, as written."""
-        return self.grants.names
+        """The granted scopes, as written: its own, then those of its plan."""
+        return self.terms.grants.names
 
     @property
     def environment(self) -> str:

@@ -3,10 +3,13 @@
     keyspaces   id -> KeyspacePolicy                    one object per keyspace, changed in place
     keys        id -> VersionPolicy | tuple of them     a key with one version has no tuple around it
     versions    id -> VersionPolicy                     what a presented key names
+    books       workspace -> Book                       its plans and owners, changed in place
     imports     keyspace id -> Imports                  digests and look-up prefixes of imported foreign keys
 
 Records are always current state, so the last one applied wins, and applying one twice changes nothing.  A key
 changes by new objects that take the place of the old; whoever still holds an old one holds what was true then.
+What a keyspace, plan or owner says holds for all its keys from the moment it is applied, in whatever order records
+come: a key may be there before its plan, and is denied until the plan is.
 
 No method gives up control, so tasks of one event loop see every change whole.  A resync is loaded into a
 `staging` replica, in as many pieces as the caller likes, while this one goes on answering; `adopt` swaps.
@@ -26,12 +29,13 @@ from keyturn.kernel.tokenformat import PEPPER_BYTES_MAX, PEPPER_BYTES_MIN, diges
 from keyturn.verify.model import KeyspacePolicy, VersionPolicy
 from keyturn.verify.rules import FAST_KIND
 from keyturn.verify.sharing import Imports, Shared
+from keyturn.verify.terms import Book, OwnerPolicy, PlanPolicy
 from keyturn.wire.verification import PRESENTED_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from keyturn.wire.policy import KeyRecord, KeyspaceRecord
+    from keyturn.wire.policy import KeyRecord, KeyspaceRecord, OwnerRecord, PlanRecord
 
 NO_VERSIONS: Final[tuple[VersionPolicy, ...]] = ()
 
@@ -59,12 +63,27 @@ class ReplicaCounts(msgspec.Struct, frozen=True):
     removed: int
     orphaned: int
     resyncs: int
+    plans: int
+    owners: int
 
 
 class Replica:
     """Every keyspace and key of a node, or of the keyspaces that a verifier may replicate."""
 
-    __slots__ = ("_imports", "_keys", "_keyspaces", "_shared", "_versions", "applied", "orphaned", "removed", "resyncs")
+    __slots__ = (
+        "_books",
+        "_imports",
+        "_keys",
+        "_keyspaces",
+        "_owners",
+        "_plans",
+        "_shared",
+        "_versions",
+        "applied",
+        "orphaned",
+        "removed",
+        "resyncs",
+    )
 
     def __init__(self, shared: Shared | None = None) -> None:
         """Begin empty; `shared` is what equal policies of another replica are already held in."""
@@ -73,6 +92,9 @@ class Replica:
         self._keys: dict[str, VersionPolicy | tuple[VersionPolicy, ...]] = {}
         self._versions: dict[str, VersionPolicy] = {}
         self._imports: dict[str, Imports] = {}
+        self._books: dict[str, Book] = {}
+        self._plans: dict[str, PlanPolicy] = {}
+        self._owners: dict[str, OwnerPolicy] = {}
         self.applied = 0
         self.removed = 0
         self.orphaned = 0
@@ -139,6 +161,8 @@ class Replica:
             removed=self.removed,
             orphaned=self.orphaned,
             resyncs=self.resyncs,
+            plans=len(self._plans),
+            owners=len(self._owners),
         )
 
     # --- changing -----------------------------------------------------------------------------------------------
@@ -163,6 +187,12 @@ class Replica:
             for pepper in record.peppers
             if PEPPER_BYTES_MIN <= len(pepper.value) <= PEPPER_BYTES_MAX
         }
+        policy.shadow = self._shared.checker(record.shadow_restrictions)
+        policy.default_plan = record.default_plan
+        policy.limits = record.limits
+        policy.quotas = record.quotas
+        policy.book = self._book(record.workspace)
+        policy.stamp = object()
         self.applied += 1
         return policy
 
@@ -179,6 +209,49 @@ class Replica:
             del self._versions[version.id]
             self._keys.pop(version.key_id, None)
         self.removed += 1
+
+    def load_plan(self, record: PlanRecord) -> PlanPolicy:
+        """Add a plan, or change the one of that id for all keys on it at once."""
+        held = self._plans.get(record.id)
+        if held is not None and held.workspace != record.workspace:
+            self._drop_plan(record.id)
+        plan = self._plans[record.id] = PlanPolicy(
+            record.id,
+            record.workspace,
+            record.name,
+            record.scopes,
+            record.limits,
+            record.quotas,
+            self._shared.checker(record.restrictions),
+            self._shared.checker(record.shadow_restrictions),
+        )
+        book = self._book(record.workspace)
+        book.plans[record.id] = plan
+        self._stamp(book)
+        self.applied += 1
+        return plan
+
+    def remove_plan(self, plan_id: str) -> None:
+        """Forget a plan: keys on it are denied.  An unknown id changes nothing."""
+        if self._drop_plan(plan_id):
+            self.removed += 1
+
+    def apply_owner(self, record: OwnerRecord | None, owner_id: str) -> None:
+        """Take over what holds for an owner; None removes it, and an unknown id then changes nothing."""
+        if record is not None and record.id != owner_id:
+            raise BrokenInvariantError(f"expected the record of {owner_id}, found that of {record.id}")
+        held = self._owners.pop(owner_id, None)
+        if record is not None:
+            # The new one first: at no moment is there none.
+            owner = OwnerPolicy(record.id, record.workspace, record.name, record.plan, record.limits, record.quotas)
+            self._owners[record.id] = self._book(record.workspace).owners[record.name] = owner
+            self.applied += 1
+        elif held is not None:
+            self.removed += 1
+        if held is not None:
+            owners = self._book(held.workspace).owners
+            if owners.get(held.name) is held:
+                del owners[held.name]
 
     def apply_key(self, record: KeyRecord | None, key_id: str) -> None:
         """Take over the current state of a key; None, or a record without versions, removes it.
@@ -214,6 +287,27 @@ class Replica:
         """Forget a key; an unknown id changes nothing."""
         self.apply_key(None, key_id)
 
+    def _drop_plan(self, plan_id: str) -> bool:
+        held = self._plans.pop(plan_id, None)
+        if held is None:
+            return False
+        book = self._book(held.workspace)
+        del book.plans[plan_id]
+        self._stamp(book)
+        return True
+
+    def _book(self, workspace: str) -> Book:
+        book = self._books.get(workspace)
+        if book is None:
+            book = self._books[workspace] = Book()
+        return book
+
+    def _stamp(self, book: Book) -> None:
+        """Have the terms of all keys of a workspace put together again, when they are next needed."""
+        for policy in self._keyspaces.values():
+            if policy.book is book:
+                policy.stamp = object()
+
     def _forget(self, key_id: str, held: tuple[VersionPolicy, ...]) -> None:
         self._drop(held)
         if self._keys.pop(key_id, None) is not None:
@@ -238,11 +332,18 @@ class Replica:
         """Replace everything with what was staged, at once; the staged replica must not be used afterwards."""
         self._keyspaces, self._keys = staged._keyspaces, staged._keys
         self._versions, self._imports = staged._versions, staged._imports
+        self._books, self._plans, self._owners = staged._books, staged._plans, staged._owners
         self.applied += staged.applied
         self.orphaned += staged.orphaned
         self.resyncs += 1
 
-    def replace_all(self, keyspaces: Iterable[KeyspaceRecord], keys: Iterable[KeyRecord]) -> None:
+    def replace_all(
+        self,
+        keyspaces: Iterable[KeyspaceRecord],
+        keys: Iterable[KeyRecord],
+        plans: Iterable[PlanRecord] = (),
+        owners: Iterable[OwnerRecord] = (),
+    ) -> None:
         """Replace everything with a snapshot; on error nothing is changed.
 
         Runs to the end without giving up control, which for a million keys is several seconds.  An event loop
@@ -251,6 +352,10 @@ class Replica:
         staged = self.staging()
         for keyspace in keyspaces:
             staged.load_keyspace(keyspace)
+        for plan in plans:
+            staged.load_plan(plan)
+        for owner in owners:
+            staged.apply_owner(owner, owner.id)
         for key in keys:
             staged.apply_key(key, key.id)
         self.adopt(staged)

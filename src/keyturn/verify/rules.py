@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from keyturn.kernel.secret import constant_time_equal
 from keyturn.kernel.tokenformat import digest, sha256, version_id_of
+from keyturn.verify.demands import check_uses
 from keyturn.verify.model import NOT_FOUND, Allowed, Denied
 from keyturn.verify.query import compile_query
 from keyturn.wire.verification import Code
@@ -77,7 +78,7 @@ def verify(
     return decide(request, version, now, allowed)
 
 
-def decide(
+def decide(  # noqa: C901 -- in one piece: each call costs on the hot path
     request: Request,
     version: VersionPolicy | None,
     now: float,
@@ -90,9 +91,11 @@ def decide(
     `allowed` says whether the caller may verify keys of a keyspace (workspace and permission); without it every
     keyspace but a system one is visible.  `proven` is set by whoever proved a slow foreign digest, and counts for
     no other kind.
-    Raises InputError when the scope query is malformed, whatever the key.
+    Raises InputError when the scope query, or what is to be charged, is malformed, whatever the key.
     """
     query = None if request.scopes is None else compile_query(request.scopes)
+    if request.limits or request.quotas:
+        check_uses(request)
     if version is None:
         constant_time_equal(digest(_NO_PEPPER, sha256(request.presented)), _NO_DIGEST)
         return NOT_FOUND
@@ -110,12 +113,14 @@ def decide(
         return Denied(Code.NOT_YET_VALID, "not_before", version)
     if version.expires_at is not None and not now < version.expires_at:
         return Denied(Code.EXPIRED, "expiry", version)
-    failure = None if keyspace.checker is None else keyspace.checker.failure(request)
-    if failure is None and version.checker is not None:
-        failure = version.checker.failure(request)
-    if failure is not None:
-        return Denied(Code.FORBIDDEN, failure, version)
-    if query is not None and not query.satisfied_by(version.grants.matcher):
+    terms = version.own.terms(keyspace, version.owner)
+    if terms.fault is not None:
+        return Denied(Code.FORBIDDEN, terms.fault, version)
+    for checker in terms.checkers:
+        failure = checker.failure(request)
+        if failure is not None:
+            return Denied(Code.FORBIDDEN, failure, version)
+    if query is not None and not query.satisfied_by(terms.grants.matcher):
         return Denied(Code.INSUFFICIENT_PERMISSIONS, "scopes", version)
     return Allowed(version)
 

@@ -7,20 +7,32 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from keyturn.kernel.match import compile_patterns
-from keyturn.verify.model import Grants, KeyspacePolicy, Standing, VersionPolicy
+from keyturn.verify.model import KeyspacePolicy, Standing, VersionPolicy
 from keyturn.verify.restrictions import Checker, compile_restrictions
 from keyturn.verify.rules import FAST_KIND, state_code
+from keyturn.verify.terms import Grants, Own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
-    from keyturn.wire.policy import KeyRecord, Restrictions, VersionRecord
+    from keyturn.wire.policy import KeyRecord, LimitRule, QuotaRule, Restrictions, VersionRecord
 
 POOL_MAX: Final = 65_536
 """How many different values of a kind are remembered in order to share them."""
 
 _TEXT_CHARS_MAX: Final = 256
 _NO_IDS: Final[dict[str, str]] = {}
+
+# Keyspace, scopes, restrictions, plan, limits, quotas and restrictions in shadow.
+_Said = tuple[
+    str,
+    "tuple[str, ...]",
+    "Restrictions | None",
+    "str | None",
+    "tuple[LimitRule, ...]",
+    "tuple[QuotaRule, ...]",
+    "Restrictions | None",
+]
 
 Given = TypeVar("Given", bound="Hashable")
 Made = TypeVar("Made")
@@ -62,13 +74,14 @@ def _standing(given: tuple[str, str, int, int, str, bool, str]) -> Standing:
 class Shared:
     """Everything that versions have in common, and the making of versions from records."""
 
-    __slots__ = ("_checkers", "_grants", "_standings", "_texts")
+    __slots__ = ("_checkers", "_grants", "_owns", "_standings", "_texts")
 
     def __init__(self) -> None:
         """Begin with nothing to share."""
         self._texts: _Pool[str, str] = _Pool(_itself)
         self._grants: _Pool[tuple[str, ...], Grants] = _Pool(_grants)
         self._checkers: _Pool[Restrictions, Checker | None] = _Pool(compile_restrictions)
+        self._owns: _Pool[_Said, Own] = _Pool(self._own)
         self._standings: _Pool[tuple[str, str, int, int, str, bool, str], Standing] = _Pool(_standing)
 
     def checker(self, restrictions: Restrictions | None) -> Checker | None:
@@ -83,8 +96,17 @@ class Shared:
         ids = {version.id: version.id for version in held} if held else _NO_IDS
         key_id = held[0].key_id if held else record.id
         owner = self._texts.get(record.owner)
-        grants = self._grants.get(record.scopes)
-        checker = self.checker(record.restrictions)
+        own = self._owns.get(
+            (
+                keyspace.id,
+                record.scopes,
+                record.restrictions,
+                record.plan,
+                record.limits,
+                record.quotas,
+                record.shadow_restrictions,
+            )
+        )
         packed = None if metadata is None else json.dumps(metadata, separators=(",", ":"))
         if packed is not None and len(packed) <= _TEXT_CHARS_MAX:
             packed = self._texts.get(packed)
@@ -97,8 +119,7 @@ class Shared:
                 self._standing(record, version),
                 owner,
                 record.name,
-                grants,
-                checker,
+                own,
                 record.not_before,
                 record.expires_at,
                 version.valid_until,
@@ -107,6 +128,10 @@ class Shared:
             for version in record.versions
         ]
         return tuple(made)
+
+    def _own(self, said: _Said) -> Own:
+        _, scopes, restrictions, plan, limits, quotas, shadow = said
+        return Own(self._grants.get(scopes), self.checker(restrictions), plan, limits, quotas, self.checker(shadow))
 
     def _standing(self, record: KeyRecord, version: VersionRecord) -> Standing:
         return self._standings.get(
