@@ -16,7 +16,7 @@ from keyturn.access.founding import DEFAULT_WORKSPACE, Founded, found_workspace
 from keyturn.access.service import AccessService
 from keyturn.kernel import envelope
 from keyturn.kernel.secret import Secret
-from keyturn.keys import records
+from keyturn.keys import plan_records, records
 from keyturn.keys.authority import SystemTokens
 from keyturn.keys.keyspaces import KeyspaceService
 from keyturn.keys.owners import OwnerService
@@ -137,7 +137,8 @@ class Desk:
 
         def load(connection: Connection) -> None:
             keyspaces, keys = records.load_all(connection, self.keyring)
-            replica.replace_all(keyspaces, keys)
+            plans, owners = plan_records.load_plans(connection), records.load_owners(connection)
+            replica.replace_all(keyspaces, keys, plans, owners)
 
         await self.database.read(load)
         return verify(replica, Request(presented, **given), self.clock.now()).code
