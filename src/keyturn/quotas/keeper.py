@@ -62,7 +62,7 @@ class QuotaKeeper:
     def __init__(self, database: Database, clock: Clock, node: str, folder: Path) -> None:
         """Keep balances of `database` as `node`, with counters in `folder`; nothing is opened before `start`."""
         self._database = database
-        self._clock = clock
+        self.clock = clock
         self._boottime = clock.boottime
         self._node = node
         self._folder = folder
@@ -383,7 +383,7 @@ class QuotaKeeper:
 
     async def tick(self) -> None:
         """Renew what is due, give back what is idle or past its period, and fetch what was asked for."""
-        at, now = self._boottime(), self._clock.now()
+        at, now = self._boottime(), self.clock.now()
         for holding in list(self._holdings.values()):
             if at > holding.used_at + IDLE_SECONDS or now >= holding.ends_at:
                 self._retire(holding)
