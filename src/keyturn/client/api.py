@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         UpdateKey,
         UpdateKeyspace,
     )
+    from keyturn.wire.verification import VerifyRequest
 
 T = TypeVar("T")
 
@@ -95,7 +96,11 @@ class Keyturn:
         What may be told of the call: `scopes`, `ip`, `origin`, `method`, `path`, `user_agent`, `keyspace`, `cost`,
         `limits`, `quotas`, `explain`.  Raises UnavailableError when there is no verdict: refuse then.
         """
-        return Verification(self._send(self._ask.verify(verify_request(key, **call))))
+        return self.ask(verify_request(key, **call))
+
+    def ask(self, request: VerifyRequest) -> Verification:
+        """Verify, with a request that is built already."""
+        return Verification(self._send(self._ask.verify(request)))
 
     def release(self, slots: Sequence[str]) -> int:
         """Give back slots of concurrency limits; returns how many were still held."""

@@ -24,14 +24,16 @@ _Key = tuple[str, str, int, "str | None", "str | None", "str | None", "str | Non
 class UsageCounts:
     """How often each version was verified since the last `take`."""
 
-    __slots__ = ("_entries", "counted", "lost")
+    __slots__ = ("_entries", "counted", "dropped", "lost")
 
     def __init__(self) -> None:
         """Begin with nothing."""
         self._entries: dict[_Key, list[float]] = {}
         self.counted = 0
         self.lost = 0
-        """What was dropped and not yet reported."""
+        """What was lost and is not yet reported as such."""
+        self.dropped = 0
+        """What was never put into a batch."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -51,6 +53,7 @@ class UsageCounts:
             if entry is None:
                 if len(self._entries) >= ENTRIES_MAX + ENTRIES_MAX // 4:
                     self.lost += 1
+                    self.dropped += 1
                     return
                 self._entries[key] = [1, at, at]
                 return
@@ -82,8 +85,8 @@ class UsageCounts:
 
 
 def total(batch: UsageBatch) -> int:
-    """Return how many verifications a batch is about."""
-    return sum(item.count for item in batch.items) + batch.lost
+    """Return how many verifications a batch has counted."""
+    return sum(item.count for item in batch.items)
 
 
 def _told(text: str | None, longest: int) -> str | None:

@@ -110,7 +110,7 @@ class Endpoint:
         path: str,
         body: object = None,
         *,
-        query: Mapping[str, str | int | float | None] | None = None,
+        query: Mapping[str, Any] | None = None,
         idempotent: bool | str = False,
         repeatable: bool | None = None,
         if_match: str | None = None,

@@ -1,0 +1,317 @@
+"""The decision about a presented key from memory, or that it cannot be made there.
+
+    replica -> rules.decide -> admission.admit -> counted -> Verification
+       | not known, or slow     | quotas, exact limits
+       `-> ASK                  `-> ASK            not fresh, before or after -> STALE
+
+One lock is held from the first look at the replica until the verdict is counted, so that no change is seen half, and
+counters of limits are exact among the threads of a process.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from math import inf
+from typing import TYPE_CHECKING, Final, Literal, final
+
+from keyturn.client.model import Verification
+from keyturn.kernel.clock import rfc3339
+from keyturn.kernel.tokenformat import parse, sha256, version_id_of
+from keyturn.verify.admission import Admission, admit, shadow_outcomes, undo
+from keyturn.verify.explain import explain
+from keyturn.verify.limits import LocalLimiter
+from keyturn.verify.model import Allowed, Request
+from keyturn.verify.rules import decide
+from keyturn.verify.spending import LimitDemand, LimitOutcome, Reservation
+from keyturn.wire.policy import LimitRule
+from keyturn.wire.verification import CheckReport, Code, VerifyResponse
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Sequence
+
+    from keyturn.client.counting import UsageCounts
+    from keyturn.client.replication import Feed
+    from keyturn.kernel.clock import Clock
+    from keyturn.verify.model import Check, Denied, VersionPolicy
+    from keyturn.verify.spending import QuotaDemand
+    from keyturn.verify.terms import Terms
+    from keyturn.wire.verification import VerifyRequest
+
+ANSWERS_MAX: Final = 4096
+UNKNOWN_PER_SECOND: Final = 20.0
+UNKNOWN_BURST: Final = 50.0
+"""How often a well-formed key that is not known here is asked about: it may have been issued just now."""
+
+_SCALED_MAX: Final = 4096
+_NO_CHARGES: Final = LimitOutcome(admitted=True, reports=())
+_REFUSED: Final = Verification(VerifyResponse(valid=False, code=Code.NOT_FOUND))
+
+
+class Undecided(Enum):
+    """Why memory gave no verdict."""
+
+    ASK = "ask"
+    STALE = "stale"
+
+
+class _ServerQuotas:
+    """A `Quotas` whose balances are with the server: nothing is ever spent here."""
+
+    def reserve_now(self, demands: Sequence[QuotaDemand], now: float) -> Reservation | None:  # noqa: ARG002
+        """See Quotas: the server has to be asked."""
+        return None
+
+    async def reserve(self, demands: Sequence[QuotaDemand], now: float) -> Reservation:  # noqa: ARG002
+        """See Quotas; nobody comes here."""
+        return Reservation(admitted=False, reports=(), unavailable=True)
+
+    def release(self, reservation: Reservation) -> None:
+        """See Quotas."""
+
+
+class _NoLimits:
+    """A `Limiter` that leaves limits to somebody else: nothing is charged, or the server has to be asked."""
+
+    def __init__(self, outcome: LimitOutcome | None) -> None:
+        self._outcome = outcome
+
+    def take_now(self, demands: Sequence[LimitDemand], now: float) -> LimitOutcome | None:  # noqa: ARG002
+        return self._outcome
+
+    async def take(self, demands: Sequence[LimitDemand], now: float) -> LimitOutcome:  # noqa: ARG002
+        return _NO_CHARGES
+
+    async def release(self, slots: Sequence[str]) -> int:  # noqa: ARG002
+        return 0
+
+
+class ShareLimiter(LocalLimiter):
+    """A `LocalLimiter` that keeps one of `share` equal parts of every limit, at least one unit."""
+
+    def __init__(self, share: int) -> None:
+        """Keep the part of one of so many processes."""
+        super().__init__()
+        self._share = share
+        self._scaled: dict[LimitRule, LimitRule] = {}
+
+    def take_now(self, demands: Sequence[LimitDemand], now: float) -> LimitOutcome:
+        """See LocalLimiter."""
+        if self._share > 1:
+            demands = [LimitDemand(self._part(one.rule), one.workspace, one.counter, one.cost) for one in demands]
+        return super().take_now(demands, now)
+
+    def _part(self, rule: LimitRule) -> LimitRule:
+        found = self._scaled.get(rule)
+        if found is None:
+            if len(self._scaled) >= _SCALED_MAX:
+                self._scaled.clear()
+            share = self._share
+            burst = None if rule.burst is None else max(1, rule.burst // share)
+            found = self._scaled[rule] = LimitRule(
+                rule.name,
+                max(1, rule.limit // share),
+                rule.window_seconds,
+                burst,
+                rule.per,
+                rule.kind,
+                rule.mode,
+                rule.auto,
+                rule.on_store_error,
+            )
+        return found
+
+
+@final
+class Verdicts:
+    """Decides; any number of threads may ask."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        counts: UsageCounts,
+        clock: Clock,
+        lock: threading.Lock,
+        *,
+        limits: Literal["local", "server", "off"],
+        share: int,
+    ) -> None:
+        """Decide from what `feed` keeps; `lock` is the one it changes things under."""
+        self._replica = feed.replica
+        self._freshness = feed.freshness
+        self._counts = counts
+        self._now = clock.now
+        self._boottime = clock.boottime
+        self._lock = lock
+        self._local = ShareLimiter(share) if limits == "local" else None
+        self._limiter = self._local or _NoLimits(None if limits == "server" else _NO_CHARGES)
+        self._quotas = _ServerQuotas()
+        self._answers: dict[str, tuple[VersionPolicy, Terms, Verification]] = {}
+        self._unknown = UNKNOWN_BURST
+        self._unknown_at = -inf
+        self.decided = 0
+        self.asked = 0
+        self.unavailable = 0
+
+    def counters(self) -> dict[str, int]:
+        """Return how often memory decided, how often the server was asked, and how often neither could tell."""
+        return {"decided": self.decided, "asked": self.asked, "unavailable": self.unavailable}
+
+    def decide(self, asked: VerifyRequest) -> Verification | Undecided:
+        """Decide, and count it; raises InputError for what is malformed, whatever the key."""
+        request = Request(
+            asked.key,
+            asked.scopes,
+            asked.ip,
+            asked.origin,
+            asked.method,
+            asked.path,
+            asked.user_agent,
+            None,
+            asked.keyspace,
+            asked.country,
+            asked.cost,
+            asked.limits,
+            asked.quotas,
+        )
+        with self._lock:
+            version_id = version_id_of(asked.key)
+            version = None if version_id is None else self._replica.version(version_id)
+            if version is None or version.standing.foreign:
+                located = self._locate(request, known=version_id is not None and version is None)
+                if isinstance(located, Undecided):
+                    return located
+                version = located
+            return self._verdict(request, version, explained=asked.explain)
+
+    def release(self, slots: Sequence[str]) -> int:
+        """Give back slots that are held here; return how many were."""
+        if self._local is None:
+            return 0
+        with self._lock:
+            return self._local.release_now(slots)
+
+    # --- under the lock -------------------------------------------------------------------------------------------
+
+    def _verdict(self, request: Request, version: VersionPolicy | None, *, explained: bool) -> Verification | Undecided:
+        bound = self._shortest() if version is None else version.keyspace.stale_after_seconds
+        fresh = self._freshness.fresh
+        if not fresh(self._boottime(), bound):
+            return Undecided.STALE
+        now = self._now()
+        checks: Sequence[Check] | None = None
+        verdict: Allowed | Denied
+        if explained:
+            verdict, checks = explain(request, version, now)
+        else:
+            verdict = decide(request, version, now)
+        admission: Admission | None = None
+        if isinstance(verdict, Allowed):
+            admission = admit(request, verdict, now, self._limiter, self._quotas)
+            if admission is None:
+                return Undecided.ASK
+        if not fresh(self._boottime(), bound):
+            self._undo(admission)
+            return Undecided.STALE
+        self.decided += 1
+        return self._answer(request, verdict, admission, checks, now)
+
+    def _answer(
+        self,
+        request: Request,
+        verdict: Allowed | Denied,
+        admission: Admission | None,
+        checks: Sequence[Check] | None,
+        now: float,
+    ) -> Verification:
+        if admission is not None:
+            verdict = admission.verdict
+        version = verdict.version
+        if version is None:
+            if checks is None:
+                return _REFUSED
+            return Verification(VerifyResponse(valid=False, code=verdict.code.value, checks=_reports(checks)))
+        self._counts.count(version.id, verdict.code.value, request, now)
+        if admission is not None and admission.shadow:
+            for outcome in shadow_outcomes(admission.shadow):
+                self._counts.count(version.id, outcome, request, now)
+        terms = version.terms
+        plain = admission is not None and bool(verdict) and checks is None and terms.plain and not admission.limits
+        if plain:
+            held = self._answers.get(version.id)
+            if held is not None and held[0] is version and held[1] is terms:
+                return held[2]
+        found = Verification(_response(verdict, version, terms, admission, checks))
+        if plain:
+            if len(self._answers) >= ANSWERS_MAX:
+                self._answers.clear()
+            self._answers[version.id] = (version, terms, found)
+        return found
+
+    def _locate(self, request: Request, *, known: bool) -> VersionPolicy | Undecided | None:
+        """Find an imported key by its digest, or say what an id that is not here calls for."""
+        if not self._freshness.fresh(self._boottime(), self._shortest()):
+            return Undecided.STALE
+        workspaces = {one.workspace for one in self._replica.keyspaces() if one.accepts_foreign}
+        for workspace in workspaces:
+            found = self._replica.foreign(workspace, request.presented, sha256(request.presented), request.keyspace)
+            if found.version is not None:
+                return found.version
+            if found.candidates:
+                return Undecided.ASK
+        return Undecided.ASK if known and self._is_ours(request.presented) and self._take_turn() else None
+
+    def _is_ours(self, presented: str) -> bool:
+        shape = parse(presented)
+        return shape is not None and any(
+            one.prefix == shape.prefix and one.tag == shape.tag for one in self._replica.keyspaces()
+        )
+
+    def _take_turn(self) -> bool:
+        now = self._boottime()
+        self._unknown = min(UNKNOWN_BURST, self._unknown + (now - self._unknown_at) * UNKNOWN_PER_SECOND)
+        self._unknown_at = now
+        if self._unknown < 1:
+            return False
+        self._unknown -= 1
+        return True
+
+    def _shortest(self) -> float:
+        return min((one.stale_after_seconds for one in self._replica.keyspaces()), default=inf)
+
+    def _undo(self, admission: Admission | None) -> None:
+        if admission is not None and self._local is not None:
+            self._local.release_now(undo(admission, self._quotas))
+
+
+def _response(
+    verdict: Allowed | Denied,
+    version: VersionPolicy,
+    terms: Terms,
+    admission: Admission | None,
+    checks: Sequence[Check] | None,
+) -> VerifyResponse:
+    return VerifyResponse(
+        bool(verdict),
+        verdict.code.value,
+        version.key_id,
+        version.id,
+        version.keyspace.name,
+        version.owner,
+        version.standing.environment,
+        version.name,
+        terms.grants.names,
+        None if version.expires_at is None else rfc3339(version.expires_at),
+        None if version.metadata_json is None else version.metadata(),
+        None if terms.plan is None else terms.plan.name,
+        None if admission is None else admission.limits or None,
+        None if admission is None else admission.quotas or None,
+        None if admission is None else admission.retry_after_seconds or None,
+        None if admission is None else admission.slots or None,
+        None if admission is None else admission.shadow or None,
+        None if checks is None else _reports(checks),
+    )
+
+
+def _reports(checks: Sequence[Check]) -> tuple[CheckReport, ...]:
+    return tuple(CheckReport(one.name, one.verdict, one.source, one.detail) for one in checks)
