@@ -13,6 +13,7 @@ Resource names, matched with `keyturn.kernel.match`:
     workspace/<name>                       principal/<id>      role/<name>      grant/<id>
     keyspace/<keyspace name>               key/<keyspace name>/<key id>
     audit/log                              node/<id>
+    webhook/<name>
     ~instance/workspace/<name>             what concerns the whole installation; `~` is matched by no wildcard
 
 Management tokens are keys in the workspace's keyspace `~system`, which no wildcard matches either; the actions on
