@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from keyturn.storage.database import Database
-from keyturn.storage.schema import usage_rollup
+from keyturn.storage.schema import usage_dimension, usage_rollup
 from keyturn.usage import store
 from keyturn.verify.model import Request, VersionPolicy
 from keyturn.verify.replica import Replica
@@ -60,6 +60,19 @@ async def rollups(database: Database) -> dict[tuple[str, str, str, int], int]:
         ).all()
     )
     return {(row.version, row.outcome, row.period, row.start): row.uses for row in rows}
+
+
+async def dimensions(database: Database, dimension: str, period: str = "hour", *, key: str = "") -> dict[str, int]:
+    """Return the counts of every value, of one key or of its keyspace as a whole."""
+    table = usage_dimension.c
+    rows = await database.read(
+        lambda c: c.execute(
+            select(table.value, func.sum(table["count"]).label("uses"))
+            .where(table.dimension == dimension, table.period == period, table.key == key)
+            .group_by(table.value)
+        ).all()
+    )
+    return {row.value: int(row.uses) for row in rows}
 
 
 async def uses(database: Database, *versions: str) -> dict[str, VersionUse]:

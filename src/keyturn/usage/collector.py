@@ -1,25 +1,37 @@
 """The collector: counts verifications in memory and writes them behind the hot path.
 
     count -> entries by (version, outcome, minute, caller as told)
-               |-- flush: rollups, at most `FLUSH_SECONDS` after the first count
+               |-- flush: rollups and dimensions, at most `FLUSH_SECONDS` after the first count
                `-- last used: with the first flush that sees a caller, then at most once in `LAST_USED_SECONDS`
 
-A flush comes later when the database is slow: writing usage takes no more than a quarter of the time.
+A flush comes later when the database is slow: writing usage takes no more than a quarter of the time.  It is written
+in units with a number each, and the node's number is changed in the same transaction: a unit whose outcome is unknown
+is sent again under its number, and done once.
+
+    counted = written + waiting + in doubt + lost          at any time
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from keyturn.errors import KeyturnError
-from keyturn.usage import rules, store
+from keyturn.kernel.ids import new_id
+from keyturn.usage import places, rules, store
+from keyturn.usage.places import Places
 from keyturn.usage.store import CallerRow
+from keyturn.usage.tally import Tally, record_end, recover
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from keyturn.storage.database import Database
     from keyturn.storage.transaction import Transaction
+    from keyturn.usage.places import Group, Place, Where
     from keyturn.usage.store import CountedRow
     from keyturn.verify.model import Request, VersionPolicy
 
@@ -32,7 +44,8 @@ ENTRIES_MAX: Final = 20_000
 KNOWN_MAX: Final = 65_536
 UNIT_ROWS_MAX: Final = 1000
 
-_Key = tuple[str, str, int, "str | None", "str | None", "str | None", "str | None"]
+_Key = tuple[str, str, int, "str | None", "str | None", "str | None", "str | None", "str | None"]
+"""Version, outcome, minute, and what was told of the caller."""
 
 
 class _Entry:
@@ -45,12 +58,31 @@ class _Entry:
         self.at = at
 
 
+@dataclass(slots=True)
+class _Unit:
+    """What is written in one transaction, under one number."""
+
+    number: int
+    batch: list[tuple[_Key, _Entry]]
+    count: int
+
+
 class UsageCollector:
     """A sink of usage events; `count` is for one event loop, and costs about a microsecond."""
 
-    def __init__(self, database: Database) -> None:
-        """Write to `database`; nothing is written before `start`."""
+    def __init__(self, database: Database, node: str | None = None, folder: Path | None = None) -> None:
+        """Write to `database` as `node`; nothing is written before `start`.
+
+        With a `folder`, what is counted is also kept in a file there, so that nothing is lost uncounted.
+        """
         self._database = database
+        self._node = node or new_id("nod", database.clock.now())
+        self._folder = folder
+        self.tally = Tally()
+        self._cells = self.tally.cells
+        self._places = Places()
+        self._number = 0
+        self._doubtful: _Unit | None = None
         self._entries: dict[_Key, _Entry] = {}
         self._callers: dict[tuple[str, str], CallerRow] = {}
         self._callers_due = 0.0
@@ -59,14 +91,13 @@ class UsageCollector:
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._flushing = asyncio.Lock()
-        self.counted = 0
-        self.written = 0
         self.lost = 0
-        self.in_doubt = 0
+        self.recovered = 0
         self.failures = 0
 
     def start(self) -> None:
-        """Start flushing."""
+        """Start flushing, and to keep the tally."""
+        self.keep()
         self._task = asyncio.create_task(self._run(), name="keyturn-usage")
 
     async def stop(self) -> None:
@@ -79,6 +110,34 @@ class UsageCollector:
         await self.flush()
         self.lost += sum(entry.count for entry in self._entries.values())
         self._entries.clear()
+        self.tally.close(settled=await self._record_end())
+        self._cells = self.tally.cells
+
+    def keep(self) -> None:
+        """Keep the tally in a file from now on; the first step of `start`."""
+        if self._folder is not None:
+            self.tally.keep(self._folder, self._node)
+            self._cells = self.tally.cells
+
+    async def recover(self) -> None:
+        """Put on record what processes that were killed have lost; once, before or after `start`."""
+        if self._folder is not None:
+            self.recovered += await recover(self._database, self._folder)
+
+    @property
+    def counted(self) -> int:
+        """How many verifications were counted."""
+        return self._cells[0]
+
+    @property
+    def written(self) -> int:
+        """How many of them are in the database."""
+        return self._cells[1]
+
+    @property
+    def in_doubt(self) -> int:
+        """How many are in a unit whose outcome is not known yet."""
+        return 0 if self._doubtful is None else self._doubtful.count
 
     @property
     def waiting(self) -> int:
@@ -90,13 +149,22 @@ class UsageCollector:
         path = request.path
         if path is not None and ("?" in path or "#" in path):
             path = rules.without_query(path)
-        key = (version.id, outcome, int(at // 60), request.ip, request.user_agent, request.method, path)
+        key = (
+            version.id,
+            outcome,
+            int(at // 60),
+            request.ip,
+            request.user_agent,
+            request.method,
+            path,
+            request.country,
+        )
+        self._cells[0] += 1
         entry = self._entries.get(key)
         if entry is None:
             entry = self._new_entry(key, version, at)
             if entry is None:
                 return
-        self.counted += 1
         entry.count += 1
         if at > entry.at:  # noqa: PLR1730 -- max() costs a call here
             entry.at = at
@@ -104,20 +172,18 @@ class UsageCollector:
     async def flush(self) -> bool:
         """Write everything counted so far; False when the database refused some of it, which is kept."""
         async with self._flushing:
+            if self._doubtful is not None and not await self._write(self._doubtful):
+                return False
             entries, self._entries = self._entries, {}
             # In the order of the rows, so that two nodes that write the same ones never wait in a circle.
             ordered = sorted(entries.items(), key=lambda item: (item[1].version.key_id, item[0][:3]))
             for first in range(0, len(ordered), UNIT_ROWS_MAX):
                 batch = ordered[first : first + UNIT_ROWS_MAX]
-                rows = [_counted_row(key, entry) for key, entry in batch]
-                try:
-                    await self._database.write(partial(_add_counts, rows))
-                except KeyturnError as error:
-                    self._refused(error, batch, ordered[first + UNIT_ROWS_MAX :])
+                self._number += 1
+                if not await self._write(_Unit(self._number, batch, sum(entry.count for _, entry in batch))):
+                    for key, entry in ordered[first + UNIT_ROWS_MAX :]:
+                        self._put_back(key, entry)
                     return False
-                self.written += sum(entry.count for _, entry in batch)
-                for key, entry in batch:
-                    self._note_caller(key, entry)
             return await self._flush_callers()
 
     # --- counting -------------------------------------------------------------------------------------------------
@@ -127,7 +193,7 @@ class UsageCollector:
         if not entries:
             self._wake.set()
         elif len(entries) >= ENTRIES_MAX:
-            key = (*key[:3], None, None, None, None)
+            key = (*key[:3], None, None, None, None, None)
             found = entries.get(key)
             if found is not None:
                 return found
@@ -138,7 +204,9 @@ class UsageCollector:
         return entry
 
     def _note_caller(self, key: _Key, entry: _Entry) -> None:
-        caller, network, agent, endpoint = rules.describe(*key[3:])
+        if rules.is_shadow(key[1]):
+            return
+        caller, network, agent, endpoint = rules.describe(*key[3:7])
         row = self._callers.get((key[0], caller))
         if row is None:
             if len(self._callers) >= ENTRIES_MAX:
@@ -163,18 +231,47 @@ class UsageCollector:
 
     # --- writing --------------------------------------------------------------------------------------------------
 
-    def _refused(
-        self, error: KeyturnError, batch: list[tuple[_Key, _Entry]], unwritten: list[tuple[_Key, _Entry]]
-    ) -> None:
-        self.failures += 1
-        if error.code == "storage_unknown":
-            # Written twice would be worse than not at all: these may be in the database.
-            self.in_doubt += sum(entry.count for _, entry in batch)
-            for key, entry in batch:
-                self._note_caller(key, entry)
-            batch = []
-        for key, entry in (*batch, *unwritten):
-            self._put_back(key, entry)
+    async def _write(self, unit: _Unit) -> bool:
+        """Write a unit once; False when the database refused it, or has not said what became of it."""
+        rows: list[CountedRow] = []
+        wanted: list[tuple[int, Where]] = []
+        for key, entry in unit.batch:
+            version = entry.version
+            where = (version.keyspace.id, version.key_id, key[2] * 60 // 3600 * 3600, key[3:])
+            place = self._places.find(where)
+            if place is None:
+                wanted.append((len(rows), where))
+            rows.append(_counted_row(key, entry, place or places.NOWHERE))
+        try:
+            committed = await self._database.write(partial(_add_counts, self._node, unit, rows, wanted))
+        except KeyturnError as error:
+            self.failures += 1
+            if error.code == "storage_unknown":
+                # It may be in the database, or get there yet: it is asked again under its number.
+                self._doubtful = unit
+            else:
+                self._doubtful = None
+                for key, entry in unit.batch:
+                    self._put_back(key, entry)
+            return False
+        self._doubtful = None
+        self._cells[1] += unit.count
+        self._places.remember(*committed.value)
+        for key, entry in unit.batch:
+            self._note_caller(key, entry)
+        return True
+
+    async def _record_end(self) -> bool:
+        """Put on record what this process has lost; True when its file is needed no more."""
+        if self._doubtful is not None:
+            return False
+        counted, written = self._cells
+        try:
+            await self._database.write(lambda t: record_end(t.connection, self._node, counted, written, t.now))
+        except KeyturnError:
+            self.failures += 1
+            return False
+        return True
 
     def _put_back(self, key: _Key, entry: _Entry) -> None:
         kept = self._entries.get(key) or self._new_entry(key, entry.version, entry.at)
@@ -233,19 +330,38 @@ class UsageCollector:
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
-def _counted_row(key: _Key, entry: _Entry) -> CountedRow:
+def _counted_row(key: _Key, entry: _Entry, place: Place) -> CountedRow:
     version = entry.version
-    return (version.key_id, key[0], key[2] * 60, key[1], version.keyspace.workspace, version.keyspace.id, entry.count)
+    keyspace = version.keyspace
+    return (
+        version.key_id,
+        key[0],
+        key[2] * 60,
+        key[1],
+        keyspace.workspace,
+        keyspace.id,
+        entry.count,
+        version.owner,
+        *place,
+    )
 
 
-def _add_counts(rows: list[CountedRow], transaction: Transaction) -> None:
-    store.add_counts(transaction.connection, rows)
+def _add_counts(
+    node: str, unit: _Unit, rows: list[CountedRow], wanted: list[tuple[int, Where]], transaction: Transaction
+) -> tuple[dict[Where, Place], dict[Group, frozenset[str]]]:
+    connection = transaction.connection
+    if not store.advance(connection, node, unit.number, unit.count, transaction.now):
+        return {}, {}
+    decided, full = places.decide(connection, {where: None for _, where in wanted})
+    for index, where in wanted:
+        rows[index] = (*rows[index][: -len(places.NOWHERE)], *decided[where])
+    store.add_counts(connection, rows)
+    return decided, full
 
 
 def _add_callers(

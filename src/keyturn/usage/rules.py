@@ -16,13 +16,21 @@ CALLERS_MAX: Final = 32
 OTHER: Final = "other"
 USER_AGENT_CHARS_MAX: Final = 128
 ENDPOINT_CHARS_MAX: Final = 192
+SHADOW: Final = "SHADOW_"
 _METHOD_CHARS_MAX: Final = 16
+_COUNTRY_CHARS: Final = 2
 _V4_BITS: Final = 24
 _V6_BITS: Final = 48
 
 SECONDS: Final = {Period.MINUTE: 60, Period.HOUR: 3600, Period.DAY: 86_400}
 KEPT_SECONDS: Final = {Period.MINUTE: 2 * 86_400, Period.HOUR: 90 * 86_400}
 """How long buckets are kept; those of a day for good."""
+
+TOLD_DAYS_SECONDS: Final = 400 * 86_400
+"""How long days by network and user agent are kept, which may concern a person."""
+
+WRITER_SECONDS: Final = 400 * 86_400
+LOSS_SECONDS: Final = 400 * 86_400
 
 
 def start_of(period: Period, at: float) -> int:
@@ -57,6 +65,18 @@ def endpoint(method: str | None, path: str | None) -> str | None:
     what = None if method is None else _clean(method.upper(), _METHOD_CHARS_MAX)
     told = [part for part in (what, where) if part is not None]
     return " ".join(told) or None
+
+
+def country(code: str | None) -> str | None:
+    """Return a country as it is stored: two capital letters, None for anything else."""
+    if code is None or len(code) != _COUNTRY_CHARS or not code.isascii() or not code.isalpha():
+        return None
+    return code.upper()
+
+
+def is_shadow(outcome: str) -> bool:
+    """Tell whether an outcome is what would have been, if a rule were enforced; such counts are in no total."""
+    return outcome.startswith(SHADOW)
 
 
 def without_query(path: str) -> str:

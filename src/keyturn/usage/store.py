@@ -8,24 +8,39 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from sqlalchemy import case, delete, func, select, text
 
-from keyturn.storage.schema import issued_key, keyspace, last_used, usage_rollup
+from keyturn.storage.schema import (
+    issued_key,
+    keyspace,
+    last_used,
+    usage_dimension,
+    usage_loss,
+    usage_rollup,
+    usage_writer,
+)
 from keyturn.storage.upsert import insert_on_conflict
-from keyturn.usage.rules import CALLERS_MAX, KEPT_SECONDS, OTHER
+from keyturn.usage.rules import (
+    CALLERS_MAX,
+    KEPT_SECONDS,
+    LOSS_SECONDS,
+    OTHER,
+    TOLD_DAYS_SECONDS,
+    WRITER_SECONDS,
+)
 from keyturn.wire.usage import CallerUse, VersionUse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, TextClause
 
     from keyturn.wire.usage import Period
 
 ASKED_MAX = 500
 
 
-CountedRow = tuple[str, str, int, str, str, str, int]
-"""Key, version, start of the minute, outcome, workspace, keyspace, count."""
+CountedRow = tuple["str | int | None", ...]
+"""Key, version, start of the minute, outcome, workspace, keyspace, count, owner, and the eight of its `Place`."""
 
 
 @dataclass(slots=True)
@@ -63,39 +78,104 @@ class Bucket:
 
 
 # One statement for a whole batch: on SQLite none of it runs under the interpreter's lock, which the event loop needs.
+_COLUMNS = ("key", "version", "minute", "outcome", "workspace", "keyspace", "count", "owner")
+_PLACED = tuple(f"{level}_{name}" for level in ("key", "all") for name in ("endpoint", "country", "network", "agent"))
+_NUMBERS = frozenset({"minute", "count"})
 _PERIODS = "(SELECT 'minute' AS name, 60 AS length UNION ALL SELECT 'hour', 3600 UNION ALL SELECT 'day', 86400)"
 _ADD_COUNTS = """
+    WITH r AS MATERIALIZED ({rows})
     INSERT INTO usage_rollup (key, version, period, start, outcome, workspace, keyspace, count)
     SELECT r.key, r.version, p.name, r.minute - r.minute % p.length, r.outcome, r.workspace, r.keyspace, sum(r.count)
-    FROM {rows} AS r CROSS JOIN {periods} AS p
+    FROM r CROSS JOIN {periods} AS p
     WHERE true
     GROUP BY r.key, r.version, p.name, p.length, r.minute - r.minute % p.length, r.outcome, r.workspace, r.keyspace
     ORDER BY 1, 2, 3, 4, 5
     ON CONFLICT (key, version, period, start, outcome) DO UPDATE SET count = usage_rollup.count + excluded.count
 """
-_ROWS_SQLITE = """(
-    SELECT json_extract(value, '$[0]') AS key, json_extract(value, '$[1]') AS version,
-           json_extract(value, '$[2]') AS minute, json_extract(value, '$[3]') AS outcome,
-           json_extract(value, '$[4]') AS workspace, json_extract(value, '$[5]') AS keyspace,
-           json_extract(value, '$[6]') AS count
-    FROM json_each(:rows)
-)"""
-_ROWS_POSTGRESQL = """(
-    SELECT value ->> 0 AS key, value ->> 1 AS version, CAST(value ->> 2 AS bigint) AS minute, value ->> 3 AS outcome,
-           value ->> 4 AS workspace, value ->> 5 AS keyspace, CAST(value ->> 6 AS bigint) AS count
-    FROM json_array_elements(CAST(:rows AS json))
-)"""
-_add_counts_sqlite = text(_ADD_COUNTS.format(rows=_ROWS_SQLITE, periods=_PERIODS))
-_add_counts_postgresql = text(_ADD_COUNTS.format(rows=_ROWS_POSTGRESQL, periods=_PERIODS))
+_ADD_DIMENSIONS = """
+    WITH r AS MATERIALIZED ({rows}), d AS MATERIALIZED (
+        {values}
+    )
+    INSERT INTO usage_dimension (keyspace, key, dimension, period, start, value, outcome, workspace, count)
+    SELECT d.keyspace, d.key, d.dimension, p.name, d.minute - d.minute % p.length, d.value, d.outcome, d.workspace,
+           sum(d.count)
+    FROM d CROSS JOIN {periods} AS p
+    WHERE p.length >= d.least
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+    ORDER BY 1, 2, 3, 4, 5, 6, 7
+    ON CONFLICT (keyspace, key, dimension, period, start, value, outcome)
+    DO UPDATE SET count = usage_dimension.count + excluded.count
+"""
+_VALUE = """
+    SELECT keyspace, {key} AS key, '{dimension}' AS dimension, minute, {value} AS value, outcome, workspace,
+           sum(count) AS count, {least} AS least
+    FROM r WHERE {value} IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7
+"""
+_DIMENSIONS = (
+    # Dimension, key, value, and the length of the shortest period that is kept.
+    ("keyspace", "''", "''", 60),
+    ("owner", "''", "owner", 60),
+    ("endpoint", "key", "key_endpoint", 60),
+    ("country", "key", "key_country", 60),
+    ("ip_network", "key", "key_network", 3600),
+    ("user_agent", "key", "key_agent", 3600),
+    ("endpoint", "''", "all_endpoint", 60),
+    ("country", "''", "all_country", 60),
+    ("ip_network", "''", "all_network", 3600),
+    ("user_agent", "''", "all_agent", 3600),
+)
+
+
+def _rows(*, postgresql: bool) -> str:
+    columns = []
+    for place, name in enumerate((*_COLUMNS, *_PLACED)):
+        if not postgresql:
+            columns.append(f"json_extract(value, '$[{place}]') AS {name}")
+        elif name in _NUMBERS:
+            columns.append(f"CAST(value ->> {place} AS bigint) AS {name}")
+        else:
+            columns.append(f"value ->> {place} AS {name}")
+    source = "json_array_elements(CAST(:rows AS json)) AS given(value)" if postgresql else "json_each(:rows)"
+    return f"SELECT {', '.join(columns)} FROM {source}"  # noqa: S608 -- of constants
+
+
+def _statements(*, postgresql: bool) -> tuple[TextClause, TextClause]:
+    rows = _rows(postgresql=postgresql)
+    values = " UNION ALL ".join(
+        _VALUE.format(dimension=dimension, key=key, value=value, least=least)
+        for dimension, key, value, least in _DIMENSIONS
+    )
+    return (
+        text(_ADD_COUNTS.format(rows=rows, periods=_PERIODS)),
+        text(_ADD_DIMENSIONS.format(rows=rows, periods=_PERIODS, values=values)),
+    )
+
+
+_STATEMENTS = {"sqlite": _statements(postgresql=False), "postgresql": _statements(postgresql=True)}
 
 
 def add_counts(connection: Connection, rows: Sequence[CountedRow]) -> None:
-    """Add counts of minutes to the rollups of every period."""
+    """Add counts of minutes to the rollups of every period and dimension."""
     if not rows:
         return
-    on_postgresql = connection.dialect.name == "postgresql"
-    statement = _add_counts_postgresql if on_postgresql else _add_counts_sqlite
-    connection.execute(statement, {"rows": msgspec.json.encode(rows).decode()})
+    given = {"rows": msgspec.json.encode(rows).decode()}
+    for statement in _STATEMENTS[connection.dialect.name]:
+        connection.execute(statement, given)
+
+
+def advance(connection: Connection, node: str, number: int, count: int, now: float) -> bool:
+    """Note that a node writes its `number`-th unit in this transaction; False when it was written before."""
+    row = connection.execute(_advance, {"node": node, "number": number, "count": count, "now": now}).first()
+    return row is not None
+
+
+_advance = text("""
+    INSERT INTO usage_writer (node, number, written, at) VALUES (:node, :number, :count, :now)
+    ON CONFLICT (node) DO UPDATE SET number = excluded.number, written = usage_writer.written + excluded.written,
+                                     at = excluded.at
+    WHERE usage_writer.number < excluded.number
+    RETURNING number
+""")
 
 
 def add_callers(
@@ -174,13 +254,22 @@ def totals(connection: Connection, key_id: str, period: Period, since: int, unti
 
 
 def prune(connection: Connection, now: float) -> int:
-    """Drop buckets that are older than their period is kept; return how many."""
-    return sum(
-        connection.execute(
-            delete(usage_rollup).where(usage_rollup.c.period == str(period), usage_rollup.c.start < int(now - seconds))
-        ).rowcount
-        for period, seconds in KEPT_SECONDS.items()
+    """Drop what is older than it is kept; return how many rows."""
+    dropped = 0
+    for period, seconds in KEPT_SECONDS.items():
+        before = int(now - seconds)
+        for table in (usage_rollup, usage_dimension):
+            old = delete(table).where(table.c.period == str(period), table.c.start < before)
+            dropped += connection.execute(old).rowcount
+    before = int(now - TOLD_DAYS_SECONDS)
+    told = usage_dimension.c
+    old = delete(usage_dimension).where(
+        told.dimension.in_(("ip_network", "user_agent")), told.period == "day", told.start < before
     )
+    dropped += connection.execute(old).rowcount
+    for ended, seconds in ((usage_writer, WRITER_SECONDS), (usage_loss, LOSS_SECONDS)):
+        dropped += connection.execute(delete(ended).where(ended.c["at"] < now - seconds)).rowcount
+    return dropped
 
 
 def _within(key_id: str, period: Period, since: int, until: int) -> tuple[Any, ...]:
