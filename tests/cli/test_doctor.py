@@ -16,6 +16,7 @@ from keyturn.bootstrap.preparation import prepare
 from keyturn.cli.main import main
 from keyturn.config import Settings
 from keyturn.testing.postgres import free_port
+from keyturn.testing.valkey import ValkeyServer
 
 Doctor = Callable[[], tuple[int, dict[str, dict[str, Any]], str]]
 
@@ -139,3 +140,43 @@ def test_a_token_is_not_sent_unencrypted_to_another_machine(monkeypatch: pytest.
 
     monkeypatch.setattr("keyturn.cli.doctor.Session", refuse)
     assert _token("http://keys.example.com", Secret("any")).state == "fault"
+
+
+def test_a_valkey_that_answers_is_no_fault(
+    doctor: Doctor, valkey_server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEYTURN_VALKEY_URL", valkey_server.url)
+    assert "limit_store" not in doctor()[1]
+
+
+def test_a_valkey_that_may_drop_counters_is_named(
+    doctor: Doctor, valkey_server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counters that are evicted are limits that begin anew."""
+    monkeypatch.setenv("KEYTURN_VALKEY_URL", valkey_server.url)
+    valkey_server.command("CONFIG", "SET", "maxmemory", "64mb", "maxmemory-policy", "allkeys-lru")
+    try:
+        wrong = doctor()[1]
+    finally:
+        valkey_server.command("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
+    assert wrong["limit_store"]["state"] == "warn"
+    assert "allkeys-lru" in wrong["limit_store"]["detail"]
+
+
+def test_a_valkey_that_does_not_answer_is_named_without_its_password(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = "hunter" + "2hunter2"
+    monkeypatch.setenv("KEYTURN_VALKEY_URL", f"redis://:{hidden}@127.0.0.1:{free_port()}")
+    code, wrong, printed = doctor()
+    assert (code, wrong["limit_store"]["state"]) == (1, "fault")
+    assert hidden not in printed
+
+
+def test_workers_that_count_limits_apart_are_named(doctor: Doctor, data: Path) -> None:
+    with sqlite3.connect(data / "keyturn.db") as connection:
+        columns = "id, kind, label, log_id, applied, registered_at, confirmed_at"
+        for number in range(2):
+            values = (f"nod_{number}", "server", f"host/{number}", "log", 0, 9e9, 9e9)
+            connection.execute(f"INSERT INTO node ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+    assert doctor()[1]["limits"]["state"] == "warn"

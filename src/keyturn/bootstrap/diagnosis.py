@@ -1,6 +1,6 @@
 """What can be told of an installation from its own files and database, for `keyturn doctor`.
 
-    serving rules -> data folder -> disk -> lock -> database -> schema -> root key -> restore -> writes
+    serving rules -> data folder -> disk -> lock -> limit store -> database -> schema -> root key -> restore -> writes
                   -> file (SQLite) -> clock -> nodes -> audit -> checkpoint sink
 
 Every finding says what was looked at, how it is, and what to do next.  Nothing is created or changed, and no finding
@@ -15,6 +15,7 @@ import os
 import shutil
 import stat
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from sqlalchemy import func, select, text
@@ -65,7 +66,7 @@ class Finding:
 
 def look(settings: Settings) -> list[Finding]:
     """Look at everything that is on this machine or behind its database address; blocking."""
-    found = [_serving(settings), *_folder(settings), *_sink(settings)]
+    found = [_serving(settings), *_folder(settings), *_sink(settings), *_limit_store(settings)]
     if settings.database_url is None and not settings.sqlite_path.exists():
         detail = f"there is no database at {settings.sqlite_path}"
         hint = "`keyturn serve` makes it; if there should be one, set KEYTURN_DATA as the server has it"
@@ -167,6 +168,41 @@ def _sink(settings: Settings) -> Iterator[Finding]:
         yield Finding("checkpoint_sink", "fault", f"{target} cannot be written by this user", "check owner and mode")
 
 
+def _limit_store(settings: Settings) -> Iterator[Finding]:
+    if settings.valkey_url is None:
+        return
+    from keyturn.storage.valkey_probe import probe_store
+
+    try:
+        found = asyncio.run(probe_store(settings.valkey_url))
+    except ConfigError as error:
+        yield fault("limit_store", error)
+        return
+    if found.reason is not None:
+        hint = "check that it runs, and KEYTURN_VALKEY_URL; until then each limit's on_store_error decides"
+        yield Finding("limit_store", "fault", f"Valkey does not answer: {found.reason}", hint)
+    elif found.evicts is not None:
+        said = f"Valkey may drop counters when its memory is full (maxmemory-policy {found.evicts})"
+        yield Finding("limit_store", "warn", said, "set maxmemory-policy to noeviction, and give it a store of its own")
+    else:
+        yield Finding("limit_store", "ok", "Valkey answers and counts")
+
+
+def _sharing(settings: Settings, connection: Connection) -> list[Finding]:
+    at = nodes.database_time(connection, wall())
+    servers = [
+        one
+        for one in nodes.all_nodes(connection)
+        if one.kind == nodes.SERVER and at - one.confirmed_at <= NODE_SECONDS_MAX
+    ]
+    if settings.valkey_url is not None or len(servers) < 2:
+        return []
+    said = (
+        f"{len(servers)} workers share the database and count limits apart, so a limit is up to that many times as wide"
+    )
+    return [Finding("limits", "warn", said, "set KEYTURN_VALKEY_URL on each of them")]
+
+
 async def _database(settings: Settings) -> list[Finding]:
     try:
         database = make_database(settings, Clock())
@@ -204,6 +240,7 @@ async def _schema(settings: Settings, database: Database, found: list[Finding]) 
     if database.dialect == "sqlite":
         found.extend(await _file(settings, database))
     found.extend(await database.read(_time_and_nodes))
+    found.extend(await database.read(partial(_sharing, settings)))
     found.append(await database.read(_audit))
 
 

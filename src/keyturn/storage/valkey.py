@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from keyturn.kernel.secret import Secret
-    from keyturn.storage.valkey_link import Command
+    from keyturn.storage.valkey_link import Address, Command
 
 ANSWER_SECONDS: Final = 0.1
 CONNECT_SECONDS: Final = 1.0
@@ -242,7 +242,7 @@ class ValkeyLimiter:
         backoff = BACKOFF_SECONDS
         while True:
             try:
-                self._link = await self._connect()
+                self._link = await open_store(self._address)
             except LinkError as error:
                 if self.reason != str(error):
                     _log.warning("the store of limits cannot be reached", reason=str(error))
@@ -261,14 +261,16 @@ class ValkeyLimiter:
             await self._lost.wait()
             await asyncio.sleep(BACKOFF_SECONDS * random_bytes(1)[0] / 255)
 
-    async def _connect(self) -> Link:
-        link = await Link.open(self._address, [_TAKE, _RELEASE], CONNECT_SECONDS)
-        try:
-            run = Run()
-            run.add([_PROBE])
-            (reply,) = await link.exchange([_TAKE.command(run.keys, [run.argument(None)])], CONNECT_SECONDS)
-            run.outcomes(reply)
-        except BaseException:
-            link.close()
-            raise
-        return link
+
+async def open_store(address: Address) -> Link:
+    """Connect to a store and prove that it counts; raises LinkError."""
+    link = await Link.open(address, [_TAKE, _RELEASE], CONNECT_SECONDS)
+    try:
+        run = Run()
+        run.add([_PROBE])
+        (reply,) = await link.exchange([_TAKE.command(run.keys, [run.argument(None)])], CONNECT_SECONDS)
+        run.outcomes(reply)
+    except BaseException:
+        link.close()
+        raise
+    return link

@@ -144,6 +144,16 @@ class Link:
             with contextlib.suppress(RuntimeError):  # no event loop any more
                 self._closing = asyncio.create_task(_disconnected(self._connection), name="valkey-close")
 
+    async def text(self, *words: str, seconds: float) -> str:
+        """Send one command that answers with text; raises LinkError."""
+        try:
+            async with asyncio.timeout(seconds), self._lock:
+                await self._connection.send_command(*words)
+                reply = await self._connection.read_response(disable_decoding=True)
+        except (RedisError, OSError, ValueError, TimeoutError) as error:
+            raise LinkError(_reason(error)) from None
+        return reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)
+
     async def exchange(self, commands: Sequence[Command], seconds: float) -> list[object]:
         """Run scripts in one round trip, and in a second one those that the store has forgotten.
 
