@@ -56,6 +56,7 @@ from keyturn.storage.retention import run_retention
 from keyturn.storage.schema import workspace
 from keyturn.storage.transaction import ChangeKind, Entry
 from keyturn.telemetry.metrics import Metrics
+from keyturn.usage.batches import UsageBatches
 from keyturn.usage.collector import UsageCollector
 from keyturn.usage.service import UsageService
 from keyturn.webhooks.deliveries import DeliveryService
@@ -100,6 +101,7 @@ class Application:
     owners: OwnerService
     usage: UsageService
     usage_collector: UsageCollector
+    usage_batches: UsageBatches
     quota_keeper: QuotaKeeper
     verification: VerifyService
     limiter: Limiter
@@ -136,6 +138,7 @@ class Application:
             "plans": self.plans,
             "owners": self.owners,
             "replica": self.replica,
+            "usage_batches": self.usage_batches,
             "usage": self.usage,
             "audit": self.audit,
             "webhooks": self.webhooks,
@@ -303,6 +306,7 @@ def open_application(settings: Settings) -> Application:
         owners=OwnerService(door),
         usage=usage,
         usage_collector=collector,
+        usage_batches=UsageBatches(door),
         quota_keeper=QuotaKeeper(database, clock, node, settings.data / "quotas"),
         verification=VerifyService(replication, callers, proofs, lookup, slow_proofs, rehasher, collector, clock),
         limiter=limiter,

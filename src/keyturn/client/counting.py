@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from keyturn.verify.model import Request
 
 ENTRIES_MAX: Final = 4000
-_Key = tuple[str, str, int, "str | None", "str | None", "str | None", "str | None"]
+_Key = tuple[str, str, int, "str | None", "str | None", "str | None", "str | None", "str | None"]
 
 
 @final
@@ -43,12 +43,21 @@ class UsageCounts:
         path = request.path
         if path is not None and ("?" in path or "#" in path):
             path = path.partition("?")[0].partition("#")[0]
-        key: _Key = (version_id, outcome, int(at // 60), request.ip, request.user_agent, request.method, path)
+        key: _Key = (
+            version_id,
+            outcome,
+            int(at // 60),
+            request.ip,
+            request.user_agent,
+            request.method,
+            path,
+            request.country,
+        )
         self.counted += 1
         entry = self._entries.get(key)
         if entry is None:
             if len(self._entries) >= ENTRIES_MAX:
-                key = (*key[:3], None, None, None, None)
+                key = (*key[:3], None, None, None, None, None)
                 entry = self._entries.get(key)
             if entry is None:
                 if len(self._entries) >= ENTRIES_MAX + ENTRIES_MAX // 4:
@@ -78,8 +87,13 @@ class UsageCounts:
                 user_agent=_told(agent, 1024),
                 method=_told(method, 32),
                 path=_told(path, 8192),
+                country=_told(country, 2),
             )
-            for (version_id, outcome, minute, ip, agent, method, path), (count, first_at, at) in entries.items()
+            for (version_id, outcome, minute, ip, agent, method, path, country), (
+                count,
+                first_at,
+                at,
+            ) in entries.items()
         )
         return UsageBatch("ub_" + random_base62(22), items, lost)
 

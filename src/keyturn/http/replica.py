@@ -9,8 +9,10 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from keyturn.access.caller import Credentials
 from keyturn.errors import InputError
+from keyturn.http.body import BULK_BYTES_MAX
 from keyturn.http.edge import Given
 from keyturn.keys.feeds import ReplicaService
+from keyturn.usage.batches import UsageBatches
 from keyturn.wire.keys import Empty
 from keyturn.wire.replication import (
     KEYSPACES_MAX,
@@ -22,6 +24,8 @@ from keyturn.wire.replication import (
     RegisterVerifier,
     ReplicaChanges,
     ReplicaSnapshot,
+    UsageAccepted,
+    UsageBatch,
 )
 
 NOTHING = Empty()
@@ -112,6 +116,24 @@ async def confirm_replica(
     return await replica.confirm(credentials, data)
 
 
+@post(
+    "/api/v1/usage/batches",
+    operation_id="reportUsage",
+    tags=["replica"],
+    status_code=200,
+    request_max_body_size=BULK_BYTES_MAX,
+)
+async def report_usage(
+    data: JSONBody[UsageBatch], credentials: Given[Credentials], usage_batches: Given[UsageBatches]
+) -> UsageAccepted:
+    """Report what a verifier has counted.
+
+    A batch counts once, however often it is sent.  Versions that are not known, or not the caller's to report, are
+    left out and counted as refused.
+    """
+    return await usage_batches.accept(credentials, data)
+
+
 def _names(text: str | None) -> tuple[str, ...]:
     if text is None:
         return ()
@@ -121,4 +143,4 @@ def _names(text: str | None) -> tuple[str, ...]:
     return names
 
 
-ROUTES = (register_verifier, deregister_verifier, read_snapshot, read_changes, confirm_replica)
+ROUTES = (register_verifier, deregister_verifier, read_snapshot, read_changes, confirm_replica, report_usage)
