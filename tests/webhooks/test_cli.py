@@ -58,8 +58,8 @@ def test_the_life_of_an_endpoint_on_the_command_line(run: Run) -> None:
         assert site.got("keyspace.create")[0].id == one["id"]
         document(run, "webhooks", "disable", "hook")
         document(run, "keyspaces", "disable", "orders")
-        document(run, "webhooks", "enable", "hook")
         wait_for_dead(run)
+        document(run, "webhooks", "enable", "hook")
         assert document(run, "webhooks", "redeliver", "hook", "--since", "2020-01-01T00:00:00Z")["count"] == 1
         site.got("keyspace.disable")
         assert run("webhooks", "redeliver", "hook")[0] == 2
