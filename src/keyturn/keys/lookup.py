@@ -116,5 +116,10 @@ class Lookup:
         )
         for key, keyspace in found:
             view.load_keyspace(keyspace)
+            plans, owner = self._source.terms(connection, key, keyspace)
+            for plan in plans:
+                view.load_plan(plan)
+            if owner is not None:
+                view.apply_owner(owner, owner.id)
             view.apply_key(key, key.id)
         return view

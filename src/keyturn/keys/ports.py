@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from keyturn.verify.model import Request, VersionPolicy
-    from keyturn.wire.policy import KeyRecord, KeyspaceRecord
+    from keyturn.wire.policy import KeyRecord, KeyspaceRecord, OwnerRecord, PlanRecord
     from keyturn.wire.usage import VersionUse
 
 
@@ -54,6 +54,24 @@ class Records(Protocol):
 
     def key(self, connection: Connection, key_id: str) -> KeyRecord | None:
         """Read one key with its versions."""
+        ...
+
+    def shared(self, connection: Connection) -> tuple[Iterable[PlanRecord], Iterable[OwnerRecord]]:
+        """Read every plan, and every owner that has a record."""
+        ...
+
+    def plan(self, connection: Connection, plan_id: str) -> PlanRecord | None:
+        """Read one plan."""
+        ...
+
+    def owner(self, connection: Connection, owner_id: str) -> OwnerRecord | None:
+        """Read the record of one owner, by its id."""
+        ...
+
+    def terms(
+        self, connection: Connection, key: KeyRecord, keyspace: KeyspaceRecord
+    ) -> tuple[Iterable[PlanRecord], OwnerRecord | None]:
+        """Read the plans that a key may be on, and the record of its owner."""
         ...
 
     def of_version(self, connection: Connection, version_id: str) -> RecordPair | None:

@@ -13,7 +13,7 @@ import asyncio
 from math import inf
 from typing import TYPE_CHECKING
 
-from keyturn.keys import records
+from keyturn.keys import plan_records, records
 from keyturn.storage.transaction import ChangeKind
 from keyturn.verify.freshness import Freshness, Sent
 from keyturn.verify.replica import Replica
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from keyturn.storage.change_log import Change
     from keyturn.storage.keyring import Keyring
     from keyturn.storage.nodes import Confirmation
-    from keyturn.wire.policy import KeyRecord, KeyspaceRecord
+    from keyturn.wire.policy import KeyRecord, KeyspaceRecord, OwnerRecord, PlanRecord
 
 _RIGHTS = frozenset(
     {ChangeKind.WORKSPACE, ChangeKind.PRINCIPAL, ChangeKind.ROLE, ChangeKind.GRANT, ChangeKind.KEYSPACE}
@@ -55,6 +55,24 @@ class StoredRecords:
     def key(self, connection: Connection, key_id: str) -> KeyRecord | None:
         """See Records."""
         return records.load_record(connection, key_id)
+
+    def shared(self, connection: Connection) -> tuple[Iterable[PlanRecord], Iterable[OwnerRecord]]:
+        """See Records."""
+        return plan_records.load_plans(connection), records.load_owners(connection)
+
+    def plan(self, connection: Connection, plan_id: str) -> PlanRecord | None:
+        """See Records."""
+        return plan_records.load_plan(connection, plan_id)
+
+    def owner(self, connection: Connection, owner_id: str) -> OwnerRecord | None:
+        """See Records."""
+        return plan_records.load_owner(connection, owner_id)
+
+    def terms(
+        self, connection: Connection, key: KeyRecord, keyspace: KeyspaceRecord
+    ) -> tuple[Iterable[PlanRecord], OwnerRecord | None]:
+        """See Records."""
+        return records.load_terms(connection, key, keyspace)
 
     def of_version(self, connection: Connection, version_id: str) -> RecordPair | None:
         """See Records."""
@@ -96,6 +114,11 @@ class Replication:
         staged = self.replica.staging()
         for keyspace in keyspaces:
             staged.load_keyspace(keyspace)
+        plans, owners = self.source.shared(connection)
+        for plan in plans:
+            staged.load_plan(plan)
+        for owner in owners:
+            staged.apply_owner(owner, owner.id)
         for key in keys:
             staged.apply_key(key, key.id)
 
@@ -107,11 +130,12 @@ class Replication:
         return apply
 
     def refresh(self, connection: Connection, changes: Sequence[Change]) -> Callable[[], None]:
-        """Read the current state of the keyspaces and keys that changed."""
-        keyspace_ids = dict.fromkeys(change.entity for change in changes if change.kind == ChangeKind.KEYSPACE)
-        key_ids = dict.fromkeys(change.entity for change in changes if change.kind == ChangeKind.KEY)
-        keyspaces = {entity: self.source.keyspace(connection, entity) for entity in keyspace_ids}
-        keys = {entity: self.source.key(connection, entity) for entity in key_ids}
+        """Read the current state of the keyspaces, plans, owners and keys that changed."""
+        source = self.source
+        keyspaces = {entity: source.keyspace(connection, entity) for entity in _of(changes, ChangeKind.KEYSPACE)}
+        plans = {entity: source.plan(connection, entity) for entity in _of(changes, ChangeKind.PLAN)}
+        owners = {entity: source.owner(connection, entity) for entity in _of(changes, ChangeKind.OWNER)}
+        keys = {entity: source.key(connection, entity) for entity in _of(changes, ChangeKind.KEY)}
         rights = any(change.kind in _RIGHTS for change in changes)
 
         def apply() -> None:
@@ -120,6 +144,13 @@ class Replication:
                     self.replica.remove_keyspace(keyspace_id)
                 else:
                     self.replica.load_keyspace(keyspace)
+            for plan_id, plan in plans.items():
+                if plan is None:
+                    self.replica.remove_plan(plan_id)
+                else:
+                    self.replica.load_plan(plan)
+            for owner_id, owner in owners.items():
+                self.replica.apply_owner(owner, owner_id)
             for key_id, key in keys.items():
                 self.replica.apply_key(key, key_id)
             if rights:
@@ -174,3 +205,7 @@ class Replication:
         freshness.confirmed(written, confirmation.log_id, confirmation.head, inf)
         if freshness.resync_needed:
             self.resync()
+
+
+def _of(changes: Sequence[Change], kind: ChangeKind) -> dict[str, None]:
+    return dict.fromkeys(change.entity for change in changes if change.kind == kind)

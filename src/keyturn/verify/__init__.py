@@ -23,9 +23,9 @@ secret, a keyspace the caller may not verify, a system keyspace.  An unknown id 
 comparison as a known one.
 
 Everything that decides is synchronous and pure: `now` (epoch seconds) and boottime are arguments, there is no I/O and
-no thread; counters are kept behind the two ports of `spending`.  A caller that uses one replica from several tasks of one event loop needs no lock: each change is
-applied without giving up control, and a resync is prepared beside the live tables and then swapped in.
-
+no thread; counters are kept behind the two ports of `spending`.  A caller that uses one replica from several tasks of
+one event loop needs no lock: each change is applied without giving up control, and a resync is prepared beside the live
+tables and then swapped in.
 What decides about freshness is apart from what decides about keys:
 
     before = freshness.fresh(boottime, version.keyspace.stale_after_seconds)
@@ -39,6 +39,5 @@ Modules: `model` values, `query` scope queries, `restrictions` (with `networks`,
 key may be used, `terms` what keyspace, plan, owner and key say together, `rules` the decision, `demands` what a request
 is charged for, `spending` the ports of those who keep counters, `limits` a keeper in memory, `admission` the charging,
 `explain` the same check by check, `replica` (with `sharing`) the tables, `freshness` the state machine that bounds
-staleness.  Only kernel, wire and errors are imported; nothing of
-the server.
+staleness.  Only kernel, wire and errors are imported; nothing of the server.
 """
