@@ -115,3 +115,44 @@ def test_a_secret_is_repeated_by_no_failure(run: Run, tmp_path: Path) -> None:
     assert code == 2
     assert foreign not in printed
     assert run("keys", "verify", stdin="")[0] == 2
+
+
+@pytest.mark.cluster
+def test_plans_and_owners_on_the_command_line(run: Run) -> None:
+    made = document(
+        run, "plans", "create", "basic", "--scope", "orders:read", "--limit", "minute=100/1m,burst=20,per=owner"
+    )
+    assert made["limits"] == [{"name": "minute", "limit": 100, "window_seconds": 60, "burst": 20, "per": "owner"}]
+    document(run, "plans", "create", "gold", "--quota", "monthly=10000/month", "--quota", "credits=5,per=owner,shadow")
+    document(run, "keyspaces", "create", "shop", "--prefix", "acme", "--environment", "qa", "--default-plan", "basic")
+    issued = document(
+        run, "keys", "issue", "shop", "--owner", "team/shop", "--purpose", "p", "--plan", "basic", "--limit", "s=5/1s"
+    )
+    assert (issued["plan"], issued["limits"]) == ("basic", [{"name": "s", "limit": 5, "window_seconds": 1}])
+    assert document(run, "keys", "verify", "--scopes", "orders:read", stdin=issued["key"])["valid"] is True
+    moved = document(run, "keys", "update", issued["id"], "--plan", "gold", "--clear-limits")
+    assert (moved["plan"], moved["limits"], moved["effective"]) == ("gold", [], True)
+    assert document(run, "keys", "verify", "--scopes", "orders:read", stdin=issued["key"])["valid"] is False
+    assert [one["id"] for one in document(run, "keys", "list", "--plan", "gold")["items"]] == [issued["id"]]
+    for name in ("team/shop", "Ada Lovelace", "..", "100%"):
+        owner = document(run, "owners", "update", name, "--plan", "basic", "--quota", "daily=5/day")
+        assert (owner["name"], owner["plan"], owner["quotas"][0]["period"]) == (name, "basic", "day")
+        assert document(run, "owners", "show", name)["revision"] == 1
+    assert document(run, "owners", "update", "team/shop", "--plan", "", "--clear-quotas")["plan"] is None
+    code, printed = run("owners", "list", "--plan", "basic")
+    assert (code, "daily=5/day" in printed, "team/shop" in printed) == (0, True, False)
+    code, printed = run("plans", "retire", "gold")
+    assert (code, "[plan_in_use]" in printed) == (3, True)
+    assert document(run, "plans", "retire", "gold", "--move-to", "basic")["state"] == "retired"
+    assert document(run, "keys", "show", issued["id"])["plan"] == "basic"
+    code, printed = run("plans", "list")
+    assert code == 0
+    assert "minute=100/1m,burst=20,per=owner" in printed
+    assert run("keyspaces", "update", "shop", "--default-plan", "", "--limit", "burst=10/10s,shadow")[0] == 0
+    code, printed = run("keyspaces", "show", "shop")
+    assert "burst=10/10s,shadow" in printed
+    for wrong in ("minute", "minute=100", "minute=100/60s,burst=many", "minute=100/60s,often"):
+        code, printed = run("plans", "update", "basic", "--limit", wrong)
+        assert (code, wrong in printed) == (2, True)
+    code, printed = run("plans", "update", "basic", "--limit", "a=1/1s", "--limit", "a=2/1s")
+    assert (code, "limits[1].name" in printed) == (2, True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from keyturn.http import keys as key_routes
 from keyturn.http.app import create_app
 from keyturn.http.edge import EdgeSettings
+from keyturn.http.lanes import Gate
 from keyturn.kernel.ids import new_id
 from tests.keys.desk import Desk, opened_desk
 
@@ -41,6 +44,7 @@ class Edge:
 
 
 KEY = {"keyspace": "orders", "owner": "billing", "purpose": "tests"}
+LIMIT = {"name": "a", "limit": 1, "window_seconds": 1}
 
 
 @pytest.fixture
@@ -54,7 +58,8 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
             "tokens": desk.tokens,
             "usage": desk.usage,
         }
-        app: Any = create_app(services, EdgeSettings(), protected=list(key_routes.ROUTES))
+        router: Any = create_app(services, EdgeSettings(), protected=list(key_routes.ROUTES))
+        app: Any = Gate(router, None, draining=asyncio.Event())
         headers = {"Authorization": f"Bearer {desk.admin.token.reveal()}"}
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://keyturn", headers=headers) as client:
@@ -122,6 +127,22 @@ async def test_an_action_that_needs_no_words_needs_no_body(edge: Edge) -> None:
         ("GET", "/keys?limit=0", None, "limit"),
         ("GET", "/keys?cursor=nonsense", None, "cursor"),
         ("GET", "/keys?state=asleep", None, "state"),
+        ("POST", "/keys", KEY | {"plan": "Basic"}, "plan"),
+        ("POST", "/keys", KEY | {"limits": [{"name": "a", "limit": 1}]}, "limits[0].window_seconds"),
+        ("POST", "/keys", KEY | {"limits": [LIMIT | {"per": "all"}]}, "limits[0].per"),
+        ("POST", "/keys", KEY | {"limits": [LIMIT, LIMIT]}, "limits[1].name"),
+        ("POST", "/keys", KEY | {"limits": [LIMIT | {"burst": 0}]}, "limits[0].burst"),
+        ("POST", "/keys", KEY | {"limits": [LIMIT] * 17}, "limits"),
+        ("POST", "/keys", KEY | {"quotas": [{"name": "a", "amount": 1, "refill_day": 3}]}, "quotas[0].refill_day"),
+        ("POST", "/keys/bulk", {"keys": [KEY, KEY | {"limits": [LIMIT, LIMIT]}]}, "keys[1].limits[1].name"),
+        ("POST", "/plans", {"name": "a b"}, "name"),
+        ("POST", "/plans", {"name": "basic", "limits": [LIMIT | {"kind": "window"}]}, "limits[0].kind"),
+        ("POST", "/plans", {"name": "basic", "state": "retired"}, "state"),
+        ("PATCH", "/keyspaces/orders", {"limits": None}, "limits"),
+        ("PATCH", "/keyspaces/orders", {"shadow_restrictions": {"cidrs": ["x"]}}, "shadow_restrictions.cidrs[0]"),
+        ("PATCH", "/owners/a%0Ab", {"limits": []}, "name"),
+        ("PATCH", "/owners/billing", {"plan": 5}, "plan"),
+        ("GET", "/plans?state=asleep", None, "state"),
     ],
 )
 async def test_bad_input_is_a_400_that_names_the_field(
@@ -260,3 +281,38 @@ async def test_names_that_cannot_be_are_not_there_for_a_stranger_either(edge: Ed
     for name in ("~system", "%C3%BC", "a%20b", "*", "x" * 400, "x" * 3000):
         for path in (f"/keys/{name}", f"/keyspaces/{name}"):
             assert (await edge.send("GET", path, **bearer)).status_code == 404, path
+
+
+async def test_the_names_of_plans_and_owners_that_clients_rely_on(edge: Edge) -> None:
+    key = await edge.made()
+    created = await edge.send("POST", "/plans", {"name": "basic", "limits": [LIMIT]})
+    assert (created.status_code, created.headers["etag"]) == (201, '"1"')
+    assert created.json()["limits"] == [LIMIT]
+    moved = await edge.send("PATCH", f"/keys/{key['id']}", {"plan": "basic"})
+    assert (moved.status_code, moved.json()["plan"], moved.json()["effective"]) == (200, "basic", True)
+    owner = await edge.send("PATCH", "/owners/billing", {"plan": "basic"}, If_Match='"0"')
+    assert (owner.status_code, owner.headers["etag"]) == (200, '"1"')
+    assert (owner.json()["plan"], owner.json()["effective"], owner.json()["laggards"]) == ("basic", True, [])
+    shown = (await edge.send("GET", "/plans/basic")).json()
+    assert (shown["keys"], shown["owners"], shown["keyspaces"]) == (1, 1, 0)
+    refused = await edge.send("POST", "/plans/basic/retire")
+    assert (refused.status_code, refused.json()["code"]) == (409, "plan_in_use")
+    await edge.send("POST", "/plans", {"name": "gold"})
+    retired = await edge.send("POST", "/plans/basic/retire", {"move_to": "gold"}, If_Match='"1"')
+    assert (retired.status_code, retired.json()["state"], retired.headers["etag"]) == (200, "retired", '"2"')
+    refused = await edge.send("PATCH", f"/keys/{key['id']}", {"plan": "basic"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "plan_retired")
+    assert [one["name"] for one in (await edge.send("GET", "/plans?state=active")).json()["items"]] == ["gold"]
+    assert [one["name"] for one in (await edge.send("GET", "/owners?plan=gold")).json()["items"]] == ["billing"]
+    assert (await edge.send("GET", "/owners/nobody")).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["team/shop", "a//b", "/", "..", "50%", "%2F", "a?b#c", "Zo\u00eb L.", "a" * 256])
+async def test_an_owner_is_found_by_any_name_once_it_is_percent_encoded(edge: Edge, name: str) -> None:
+    """No two names may meet in one path: what is set for one would hold for the keys of the other."""
+    encoded = quote(name, safe="").replace(".", "%2E")
+    changed = await edge.send("PATCH", f"/owners/{encoded}", {"limits": [LIMIT]})
+    assert (changed.status_code, changed.json()["name"]) == (200, name)
+    shown = await edge.send("GET", f"/owners/{encoded}")
+    assert (shown.status_code, shown.json()["name"], shown.json()["revision"]) == (200, name, 1)
+    assert [one["name"] for one in (await edge.send("GET", "/owners")).json()["items"]] == [name]

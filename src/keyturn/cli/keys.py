@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import click
 
+from keyturn.cli.allowances import allowance_options, readable
 from keyturn.cli.failure import NO
 from keyturn.cli.output import cell, emit, fields, json_option, table
 from keyturn.cli.policy import (
@@ -42,6 +43,10 @@ _SHOWN = (
     "state",
     "scopes",
     "restrictions",
+    "shadow_restrictions",
+    "plan",
+    "limits",
+    "quotas",
     "metadata",
     "tags",
     "not_before",
@@ -79,7 +84,9 @@ def keys() -> None:
 @click.option("--not-before", metavar="TIME", help="Valid from then, RFC 3339.")
 @click.option("--expires-at", metavar="TIME", help="Valid until then, RFC 3339.")
 @click.option("--expires-in-seconds", type=click.IntRange(min=1), help="Valid for so long.")
+@click.option("--plan", help="The plan it is on; without, its owner's or the keyspace's.")
 @restrictions_options
+@allowance_options()
 @json_option
 def issue(  # noqa: PLR0913 -- each is an option
     *,
@@ -93,9 +100,11 @@ def issue(  # noqa: PLR0913 -- each is an option
     not_before: str | None,
     expires_at: str | None,
     expires_in_seconds: int | None,
+    plan: str | None,
     cidrs: tuple[str, ...],
     origins: tuple[str, ...],
     endpoints: tuple[str, ...],
+    allowances: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Issue a key; its secret is shown this once."""
@@ -110,7 +119,9 @@ def issue(  # noqa: PLR0913 -- each is an option
         "not_before": not_before,
         "expires_at": expires_at,
         "expires_in_seconds": expires_in_seconds,
+        "plan": plan,
         "restrictions": read_restrictions(cidrs, origins, endpoints),
+        **allowances,
     }
     given = {field: value for field, value in body.items() if value is not None}
     _emit(open_session().post("/keys", given, idempotency=True).json, as_json=as_json)
@@ -150,6 +161,7 @@ def import_keys(*, keyspace: str, file: Iterable[str], as_json: bool) -> None:
 @click.option("--owner", help="Only of this owner.")
 @click.option("--state", type=click.Choice(["active", "disabled", "revoked"]), help="Only in this state.")
 @click.option("--environment", help="Only of this environment.")
+@click.option("--plan", help="Only those put on this plan.")
 @click.option("--tag", help="Only with this tag.")
 @click.option("--name", help="How the name begins.")
 @click.option("--expiring-before", metavar="TIME", help="Only those that expire before then.")
@@ -205,8 +217,10 @@ def verify(*, env_file: Path | None, variable: str, explain: bool, as_json: bool
 @click.option("--metadata", multiple=True, metavar="NAME=VALUE", help="In place of all before; repeatable.")
 @click.option("--not-before", metavar="TIME", help="Valid from then; '' takes it away.")
 @click.option("--expires-at", metavar="TIME", help="Valid until then; '' takes it away.")
+@click.option("--plan", help="The plan it moves to; '' takes it off its own.")
 @restrictions_options
 @click.option("--clear-restrictions", is_flag=True, help="Restrict nothing any more.")
+@allowance_options(updating=True)
 @revision_option
 @json_option
 def update(  # noqa: PLR0913 -- each is an option
@@ -220,12 +234,13 @@ def update(  # noqa: PLR0913 -- each is an option
     origins: tuple[str, ...],
     endpoints: tuple[str, ...],
     clear_restrictions: bool,
+    allowances: dict[str, Any],
     revision: int | None,
     as_json: bool,
     **texts: str | None,
 ) -> None:
     """Change what a key may do and what is known of it."""
-    body: dict[str, Any] = {name: value or None for name, value in texts.items() if value is not None}
+    body: dict[str, Any] = {name: value or None for name, value in texts.items() if value is not None} | allowances
     if scopes or no_scopes:
         body["scopes"] = scopes
     if tags:
@@ -318,7 +333,7 @@ def _emit(answer: Any, *, as_json: bool) -> None:  # noqa: ANN401 -- JSON
 
 
 def _key(answer: dict[str, Any]) -> str:
-    shown = fields(answer, *_SHOWN)
+    shown = fields(readable(answer), *_SHOWN)
     rows = [version | {"last_used_at": None} | _last_use(version) for version in answer.get("versions", ())]
     return f"{shown}\n\n{table(rows, *_VERSIONS)}" if rows else shown
 

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import click
 
+from keyturn.cli.allowances import allowance_options, readable
 from keyturn.cli.output import emit, fields, json_option, table
 from keyturn.cli.policy import if_match, limit_option, read_restrictions, restrictions_options, revision_option
 from keyturn.cli.session import open_session
@@ -21,6 +22,10 @@ _SHOWN = (
     "description",
     "stale_after_seconds",
     "restrictions",
+    "shadow_restrictions",
+    "default_plan",
+    "limits",
+    "quotas",
     "accepts_foreign",
     "peppers",
     "created_at",
@@ -34,7 +39,7 @@ _SHOWN = (
 
 
 def _emit(answer: Any, *, as_json: bool) -> None:  # noqa: ANN401 -- JSON
-    emit(answer, as_json=as_json, human=lambda a: fields(a, *_SHOWN))
+    emit(answer, as_json=as_json, human=lambda a: fields(readable(a), *_SHOWN))
 
 
 def _path(name: str, *rest: str) -> str:
@@ -53,9 +58,11 @@ def keyspaces() -> None:
 @click.option("--tag", help="What stands for the environment in every key; needed for some of your own.")
 @click.option("--description", default="", help="What it is for.")
 @click.option("--stale-after-seconds", type=int, help="How long a node may go without news; 1-3600, default 60.")
+@click.option("--default-plan", help="The plan of every key that has none, and whose owner has none.")
 @restrictions_options
+@allowance_options()
 @json_option
-def create(
+def create(  # noqa: PLR0913 -- each is an option
     *,
     name: str,
     prefix: str,
@@ -63,9 +70,11 @@ def create(
     tag: str | None,
     description: str,
     stale_after_seconds: int | None,
+    default_plan: str | None,
     cidrs: tuple[str, ...],
     origins: tuple[str, ...],
     endpoints: tuple[str, ...],
+    allowances: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Create a keyspace."""
@@ -76,7 +85,9 @@ def create(
         "tag": tag,
         "description": description,
         "stale_after_seconds": stale_after_seconds,
+        "default_plan": default_plan,
         "restrictions": read_restrictions(cidrs, origins, endpoints),
+        **allowances,
     }
     given = {field: value for field, value in body.items() if value is not None}
     _emit(open_session().post("/keyspaces", given, idempotency=True).json, as_json=as_json)
@@ -104,24 +115,30 @@ def show(*, name: str, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--description", help="What it is for.")
 @click.option("--stale-after-seconds", type=int, help="How long a node may go without news; 1-3600.")
+@click.option("--default-plan", help="The plan of every key that has none; '' takes it away.")
 @restrictions_options
 @click.option("--clear-restrictions", is_flag=True, help="Restrict nothing any more.")
+@allowance_options(updating=True)
 @revision_option
 @json_option
-def update(
+def update(  # noqa: PLR0913 -- each is an option
     *,
     name: str,
     description: str | None,
     stale_after_seconds: int | None,
+    default_plan: str | None,
     cidrs: tuple[str, ...],
     origins: tuple[str, ...],
     endpoints: tuple[str, ...],
     clear_restrictions: bool,
+    allowances: dict[str, Any],
     revision: int | None,
     as_json: bool,
 ) -> None:
-    """Change a keyspace; restrictions given take the place of all before."""
-    body: dict[str, Any] = {}
+    """Change a keyspace; limits, quotas and restrictions given take the place of all before."""
+    body: dict[str, Any] = dict(allowances)
+    if default_plan is not None:
+        body["default_plan"] = default_plan or None
     if description is not None:
         body["description"] = description
     if stale_after_seconds is not None:
