@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
+from keyturn.access.caller import Resource
+from keyturn.access.owners import owner_resource
 from keyturn.quotas.model import Account, Block, Line
 from keyturn.storage.schema import issued_key, key_owner, keyspace, plan, quota_account, quota_block, quota_line
 from keyturn.wire.policy import QuotaRule
@@ -151,20 +153,19 @@ def save(connection: Connection, changes: Changes) -> None:
         ],
     )
     _each(connection, insert(quota_block), [asdict(block) for block in changes.new_blocks.values()])
-    _each(
-        connection,
-        _SAVE_BLOCK,
-        [
-            {"of": block.id, **{name: getattr(block, name) for name in _BLOCK_CHANGING}}
-            for block in changes.blocks.values()
-            if block.id not in changes.closed and block.id not in changes.new_blocks
-        ],
-    )
+    kept = [block for block in changes.blocks.values() if block.id not in changes.closed | set(changes.new_blocks)]
+    save_blocks(connection, kept)
     for some in _pages(changes.closed):
         connection.execute(delete(quota_block).where(quota_block.c.id.in_(some)))
     _each(connection, insert(quota_line), [asdict(line) for b in books for line in b.added])
     extended = [(b.account.id, number, more) for b in books for number, more in b.extended.items() if more]
     _each(connection, _EXTEND_LINE, [{"of": of, "line": number, "more": more} for of, number, more in extended])
+
+
+def save_blocks(connection: Connection, some: Iterable[Block]) -> None:
+    """Store how blocks are now."""
+    rows = [{"of": block.id, **{name: getattr(block, name) for name in _BLOCK_CHANGING}} for block in some]
+    _each(connection, _SAVE_BLOCK, rows)
 
 
 def remove(connection: Connection, account_ids: Sequence[str]) -> None:
@@ -180,11 +181,10 @@ def remove(connection: Connection, account_ids: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whose balances are asked for: the name of the resource, its environment, and the quotas that hold for it."""
+    """Whose balances are asked for: how access names it, and the quotas that hold for it."""
 
     subject: str
-    resource: str
-    environment: str | None
+    resource: Resource
     rules: dict[str, QuotaRule]
 
 
@@ -209,7 +209,7 @@ def find_key(connection: Connection, workspace: str, key_id: str) -> Holder | No
     planned = _plan(connection, workspace, row.plan or owned[0] or row.default_plan)
     merged = _merge(row.of_keyspace, planned, owned[1], row.of_key)
     rules = {name: rule for name, rule in merged.items() if rule.per != "owner"}
-    return Holder(f"key/{key_id}", f"key/{row.keyspace_name}/{key_id}", row.environment, rules)
+    return Holder(f"key/{key_id}", Resource(f"key/{row.keyspace_name}/{key_id}", row.environment), rules)
 
 
 def find_owner(connection: Connection, workspace: str, owner: str) -> Holder | None:
@@ -230,7 +230,7 @@ def find_owner(connection: Connection, workspace: str, owner: str) -> Holder | N
         return None
     merged = _merge(_plan(connection, workspace, plan_name), quotas)
     rules = {name: rule for name, rule in merged.items() if rule.per == "owner"}
-    return Holder(f"owner/{owner}", f"owner/{owner}", None, rules)
+    return Holder(f"owner/{owner}", owner_resource(owner), rules)
 
 
 def _owner(connection: Connection, workspace: str, owner: str) -> tuple[str | None, str | None]:
