@@ -12,6 +12,7 @@ Resource names, matched with `keyturn.kernel.match`:
 
     workspace/<name>                       principal/<id>      role/<name>      grant/<id>
     keyspace/<keyspace name>               key/<keyspace name>/<key id>
+    plan/<name>                            owner/<name>, written as `owners` says
     audit/log                              node/<id>
     webhook/<name>
     ~instance/workspace/<name>             what concerns the whole installation; `~` is matched by no wildcard

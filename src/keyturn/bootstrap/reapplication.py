@@ -4,7 +4,7 @@ leaf after the backup's number                     what becomes of it
 key.revoke, token.revoke, grant.revoke             done again
 key.disable, keyspace.disable, principal.disable   done again, unless enabled again later
 key.rotate, key.retire                             the ends of the old versions are done again; the new secret is lost
-key.update, keyspace.update, role.unassign, ...    named, for a person to look at
+key.update, plan.update, owner.update, ...         named, for a person to look at
 everything else (what was created, enabled)        lost with the time between; counted
 """
 
@@ -46,6 +46,9 @@ _FOR_A_PERSON: Final = frozenset(
     {
         Action.KEY_UPDATE,
         Action.KEYSPACE_UPDATE,
+        Action.OWNER_UPDATE,
+        Action.PLAN_RETIRE,
+        Action.PLAN_UPDATE,
         Action.PRINCIPAL_UPDATE,
         Action.ROLE_UNASSIGN,
         Action.WORKSPACE_UPDATE,

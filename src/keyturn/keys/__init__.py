@@ -24,8 +24,10 @@ Modules:
     model, rules                    values; the two state machines and what may be written
     service, issuing, lifecycle     the operations on keys; `imports` foreign formats; `answers` what is shown
     keyspaces                       the operations on keyspaces and their peppers
+    plans, owners                   the operations on plans and owners; `assignment` puts something on a plan
+    limit_rules, policy             which limits and quotas may be written; what everything with a policy has alike
     authority, tokens               management tokens: proving and making them; the operations on them
-    store, keyspace_store           SQL
+    store, keyspace_store           SQL; `plan_store` that of plans and owners
     records                         what replicas are loaded from
     replication, verification       the replica of this node, and verify on top of it; `callers` who may verify,
                                     `lookup`, `slow_proofs` and `rehash` what memory alone cannot answer
