@@ -4,7 +4,8 @@
                                                              | None
                                                              `-> VerifyService.verify
 
-The answer is 200 whatever the verdict, and 503 when nothing could be decided.  A request that is not understood, or
+The answer is 200 whatever the verdict, and 503 when nothing could be decided; how limits stand is also told in the
+RateLimit fields.  A request that is not understood, or
 that brings no valid bearer token, is answered by a problem.  When memory is enough nothing here is awaited but the
 body and the sending.
 """
@@ -23,6 +24,7 @@ from keyturn.http.body import BODY_READ_SECONDS, decode, require_json, require_l
 from keyturn.http.edge import scope_request_id
 from keyturn.http.peer import bearer_token, client_ip
 from keyturn.kernel.clock import boottime
+from keyturn.wire.ratelimit_fields import fields
 from keyturn.wire.verification import Code, VerifyRequest
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from keyturn.http.lanes import Message, Receive, Scope, Send
     from keyturn.keys.verification import VerifyService
+    from keyturn.wire.verification import VerifyResponse
 
 BODY_BYTES_MAX: Final = 64 * 1024
 LOOK_SECONDS: Final = 1.0
@@ -103,7 +106,10 @@ class VerifyLane:
             await self._refuse(error, scope, send)
             return
         code, body = answer.code, self._service.encode(answer)
-        await send(self._start(503 if code == _UNAVAILABLE else 200, len(body)))
+        start = self._start(503 if code == _UNAVAILABLE else 200, len(body))
+        if answer.limits is not None or answer.retry_after_seconds is not None:
+            start = _with_fields(start, answer)
+        await send(start)
         await send({"type": "http.response.body", "body": body})
         if self._observe is not None:
             self._observe(code, boottime() - started)
@@ -139,6 +145,12 @@ class VerifyLane:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": problem.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+def _with_fields(start: Message, answer: VerifyResponse) -> Message:
+    """Return a first message that tells how limits stand; the one given is shared, and stays as it is."""
+    told = [(name.lower().encode(), value.encode()) for name, value in fields(answer)]
+    return {**start, "headers": [*start["headers"], *told]}
 
 
 def _read_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int, bytes | None]:

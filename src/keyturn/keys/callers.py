@@ -21,6 +21,7 @@ from keyturn.access import rules
 from keyturn.access.caller import Resource
 from keyturn.errors import StaleError, UnauthenticatedError
 from keyturn.kernel.ids import is_id
+from keyturn.kernel.match import matches
 from keyturn.kernel.secret import constant_time_equal, random_base62, random_bytes
 from keyturn.kernel.tokenformat import digest, sha256, version_id_of
 from keyturn.keys.read_slots import ReadSlots
@@ -85,6 +86,13 @@ class ProvenCaller:
                 self._keys.clear()
             allowed = self._keys[version.key_id] = self._may(keyspace.name, version.key_id, environment, now)
         return allowed
+
+    def may_verify_any(self) -> bool:
+        """Tell whether this caller has the right to verify at all, whatever keys it is about."""
+        caller, action = self._caller, Action.KEY_VERIFY
+        return (not caller.token_scopes or any(matches(scope, action) for scope in caller.token_scopes)) and any(
+            matches(pattern, action) for grant in caller.grants for pattern in grant.actions
+        )
 
     def _may(self, keyspace: str, key_id: str, environment: str, now: float) -> bool:
         return rules.may(self._caller, Action.KEY_VERIFY, Resource(f"key/{keyspace}/{key_id}", environment), now)

@@ -7,9 +7,11 @@
                    | read through while stale
 
 Freshness is checked before the decision and again after it; when something was awaited to charge limits or quotas, so
-is the decision.  What was spent for an answer that does not count is given back.  What was decided from a look-up counts
-only while the node is fresh and the replica still does not know better; otherwise caller and key are read from one
-snapshot taken after the request came in.  When that fails too the answer is UNAVAILABLE, never a guess.
+is the decision.  What was spent for an answer that does not count is given back.
+
+What was decided from a look-up counts only while the node is fresh and the replica still does not know better;
+otherwise caller and key are read from one snapshot taken after the request came in.  When that fails too the answer is
+UNAVAILABLE, never a guess.
 
 Nothing is written to the database here.  Usage of a key is counted once its secret was proven, whatever the outcome.
 """
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from keyturn.errors import UnavailableError
+from keyturn.errors import ForbiddenError, UnavailableError
 from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.tokenformat import sha256, version_id_of
 from keyturn.keys.callers import STALE_AFTER_SECONDS
@@ -31,7 +33,8 @@ from keyturn.verify.explain import explain, explain_charges
 from keyturn.verify.limits import LocalLimiter
 from keyturn.verify.model import UNAVAILABLE, Allowed, Request
 from keyturn.verify.rules import decide
-from keyturn.wire.verification import CheckReport, VerifyResponse
+from keyturn.wire.actions import Action
+from keyturn.wire.verification import CheckReport, ReleasedSlots, VerifyResponse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +52,7 @@ if TYPE_CHECKING:
     from keyturn.verify.replica import Replica
     from keyturn.verify.spending import Limiter, Quotas
     from keyturn.verify.terms import Terms
-    from keyturn.wire.verification import VerifyRequest
+    from keyturn.wire.verification import ReleaseSlots, VerifyRequest
 
 ANSWER_SECONDS: Final = 5.0
 ANSWERS_MAX: Final = 4096
@@ -128,6 +131,19 @@ class VerifyService:
                 return answer or await self._read_through(credentials, request, explained=explained)
         except (UnavailableError, TimeoutError):
             return _answer(UNAVAILABLE)
+
+    async def release(self, credentials: Credentials, request: ReleaseSlots) -> ReleasedSlots:
+        """Give back slots of concurrency limits; those that are not held (any more) change nothing.
+
+        Raises UnauthenticatedError when the caller is not known, and ForbiddenError when it may verify no key at all.
+        """
+        caller = self._callers.find(credentials.token.reveal_bytes(), credentials.ip, self._now())
+        if caller is None or not self._fresh(caller.stale_after_seconds):
+            caller = await self._proofs.prove(credentials)
+        if not caller.may_verify_any():
+            message = "this token may verify no keys, so it holds no slots"
+            raise ForbiddenError(message, hint=f"it needs {Action.KEY_VERIFY} on the keys it verifies")
+        return ReleasedSlots(await self.charging.release(request.slots))
 
     # --- memory ---------------------------------------------------------------------------------------------------
 
