@@ -18,9 +18,9 @@ from keyturn.client.model import Verification
 from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.tokenformat import parse, sha256, version_id_of
 from keyturn.verify.admission import Admission, admit, shadow_outcomes, undo
-from keyturn.verify.explain import explain
+from keyturn.verify.explain import explain, explain_charges
 from keyturn.verify.limits import LocalLimiter
-from keyturn.verify.model import Allowed, Request
+from keyturn.verify.model import Allowed
 from keyturn.verify.rules import decide
 from keyturn.verify.spending import LimitDemand, LimitOutcome, Reservation
 from keyturn.wire.policy import LimitRule
@@ -33,10 +33,9 @@ if TYPE_CHECKING:
     from keyturn.client.counting import UsageCounts
     from keyturn.client.replication import Feed
     from keyturn.kernel.clock import Clock
-    from keyturn.verify.model import Check, Denied, VersionPolicy
-    from keyturn.verify.spending import QuotaDemand
+    from keyturn.verify.model import Check, Denied, Request, VersionPolicy
+    from keyturn.verify.spending import Limiter, QuotaDemand
     from keyturn.verify.terms import Terms
-    from keyturn.wire.verification import VerifyRequest
 
 ANSWERS_MAX: Final = 4096
 UNKNOWN_PER_SECOND: Final = 20.0
@@ -144,7 +143,9 @@ class Verdicts:
         self._boottime = clock.boottime
         self._lock = lock
         self._local = ShareLimiter(share) if limits == "local" else None
-        self._limiter = self._local or _NoLimits(None if limits == "server" else _NO_CHARGES)
+        self._limiter: Limiter = _NoLimits(None if limits == "server" else _NO_CHARGES)
+        if self._local is not None:
+            self._limiter = self._local
         self._quotas = _ServerQuotas()
         self._answers: dict[str, tuple[VersionPolicy, Terms, Verification]] = {}
         self._unknown = UNKNOWN_BURST
@@ -157,32 +158,17 @@ class Verdicts:
         """Return how often memory decided, how often the server was asked, and how often neither could tell."""
         return {"decided": self.decided, "asked": self.asked, "unavailable": self.unavailable}
 
-    def decide(self, asked: VerifyRequest) -> Verification | Undecided:
+    def decide(self, request: Request, *, explained: bool = False) -> Verification | Undecided:
         """Decide, and count it; raises InputError for what is malformed, whatever the key."""
-        request = Request(
-            asked.key,
-            asked.scopes,
-            asked.ip,
-            asked.origin,
-            asked.method,
-            asked.path,
-            asked.user_agent,
-            None,
-            asked.keyspace,
-            asked.country,
-            asked.cost,
-            asked.limits,
-            asked.quotas,
-        )
+        version_id = version_id_of(request.presented)
         with self._lock:
-            version_id = version_id_of(asked.key)
             version = None if version_id is None else self._replica.version(version_id)
             if version is None or version.standing.foreign:
                 located = self._locate(request, known=version_id is not None and version is None)
                 if isinstance(located, Undecided):
                     return located
                 version = located
-            return self._verdict(request, version, explained=asked.explain)
+            return self._verdict(request, version, explained=explained)
 
     def release(self, slots: Sequence[str]) -> int:
         """Give back slots that are held here; return how many were."""
@@ -213,6 +199,8 @@ class Verdicts:
         if not fresh(self._boottime(), bound):
             self._undo(admission)
             return Undecided.STALE
+        if checks is not None and verdict.version is not None:
+            checks = (*checks, *explain_charges(request, verdict.version, admission))
         self.decided += 1
         return self._answer(request, verdict, admission, checks, now)
 

@@ -29,12 +29,12 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from keyturn import errors
 from keyturn.client.following import Following
 from keyturn.client.model import Verification
-from keyturn.client.operations import verify_request
 from keyturn.client.reporting import Reporter
 from keyturn.client.transport import Endpoint
 from keyturn.client.verdicts import Undecided, Verdicts
 from keyturn.kernel.clock import Clock
-from keyturn.wire.verification import Code, VerifyResponse
+from keyturn.verify.model import Request
+from keyturn.wire.verification import Code, VerifyRequest, VerifyResponse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from keyturn.client.api import Keyturn
     from keyturn.kernel.secret import Secret
-    from keyturn.wire.verification import LimitUse, QuotaUse, VerifyRequest
+    from keyturn.wire.verification import LimitUse, QuotaUse
 
 LimitsMode = Literal["local", "server", "off"]
 StalePolicy = Literal["unavailable", "server"]
@@ -184,28 +184,30 @@ class Verifier:
         limits: Sequence[LimitUse] = (),
         quotas: Sequence[QuotaUse] = (),
         explain: bool = False,
+        country: str | None = None,
     ) -> Verification:
         """Verify a presented key; what is None is not told, and a restriction that needs it denies.
 
         Never raises for want of an answer: that is the code UNAVAILABLE, which denies.
         Raises InputError when the scope query, or what is to be charged, is malformed.
         """
-        asked = verify_request(
+        request = Request(
             key,
-            scopes=scopes,
-            ip=ip,
-            origin=origin,
-            method=method,
-            path=path,
-            user_agent=user_agent,
-            keyspace=keyspace,
-            cost=cost,
-            limits=limits,
-            quotas=quotas,
-            explain=explain,
+            scopes,
+            ip,
+            origin,
+            method,
+            path,
+            user_agent,
+            None,
+            keyspace,
+            country,
+            cost,
+            tuple(limits),
+            tuple(quotas),
         )
-        found = self._decide(asked)
-        return self._ask(asked) if found is None else found
+        found = self._decide(request, explain)
+        return self._ask(request, explain) if found is None else found
 
     async def averify(  # noqa: PLR0913 -- what may be told of a call
         self,
@@ -222,24 +224,26 @@ class Verifier:
         limits: Sequence[LimitUse] = (),
         quotas: Sequence[QuotaUse] = (),
         explain: bool = False,
+        country: str | None = None,
     ) -> Verification:
         """Verify as `verify` does; when the server has to be asked, the event loop goes on meanwhile."""
-        asked = verify_request(
+        request = Request(
             key,
-            scopes=scopes,
-            ip=ip,
-            origin=origin,
-            method=method,
-            path=path,
-            user_agent=user_agent,
-            keyspace=keyspace,
-            cost=cost,
-            limits=limits,
-            quotas=quotas,
-            explain=explain,
+            scopes,
+            ip,
+            origin,
+            method,
+            path,
+            user_agent,
+            None,
+            keyspace,
+            country,
+            cost,
+            tuple(limits),
+            tuple(quotas),
         )
-        found = self._decide(asked)
-        return await asyncio.to_thread(self._ask, asked) if found is None else found
+        found = self._decide(request, explain)
+        return await asyncio.to_thread(self._ask, request, explain) if found is None else found
 
     def release(self, slots: Sequence[str]) -> int:
         """Give back slots of concurrency limits when the call ends; return how many were still held."""
@@ -258,11 +262,11 @@ class Verifier:
             return self.release(slots)
         return await asyncio.to_thread(self.release, slots)
 
-    def _decide(self, asked: VerifyRequest) -> Verification | None:
+    def _decide(self, request: Request, explained: bool) -> Verification | None:  # noqa: FBT001 -- the hot path
         """Decide from memory; None when the server has to be asked."""
         if not self._started:
             self.start()
-        found = self._verdicts.decide(asked)
+        found = self._verdicts.decide(request, explained=explained)
         if isinstance(found, Verification):
             return found
         if self._closed or (found is Undecided.STALE and not self._asks_when_stale):
@@ -270,10 +274,10 @@ class Verifier:
             return _UNAVAILABLE
         return None
 
-    def _ask(self, asked: VerifyRequest) -> Verification:
+    def _ask(self, request: Request, explained: bool) -> Verification:  # noqa: FBT001 -- as above
         self._verdicts.asked += 1
         try:
-            return self._keyturn().ask(asked)
+            return self._keyturn().ask(_asked(request, explained=explained))
         except errors.InputError:
             raise
         except errors.KeyturnError:
@@ -313,6 +317,24 @@ class Verifier:
 def _after_fork_in_child() -> None:
     for verifier in list(_alive):
         verifier._after_fork()  # noqa: SLF001 -- this module's own
+
+
+def _asked(request: Request, *, explained: bool) -> VerifyRequest:
+    return VerifyRequest(
+        key=request.presented,
+        scopes=request.scopes,
+        ip=request.ip,
+        origin=request.origin,
+        method=request.method,
+        path=request.path,
+        user_agent=request.user_agent,
+        keyspace=request.keyspace,
+        explain=explained,
+        cost=request.cost,
+        limits=request.limits,
+        quotas=request.quotas,
+        country=request.country,
+    )
 
 
 def _at_exit() -> None:
