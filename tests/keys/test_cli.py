@@ -132,7 +132,7 @@ def test_plans_and_owners_on_the_command_line(run: Run) -> None:
     assert document(run, "keys", "verify", "--scopes", "orders:read", stdin=issued["key"])["valid"] is True
     moved = document(run, "keys", "update", issued["id"], "--plan", "gold", "--clear-limits")
     assert (moved["plan"], moved["limits"], moved["effective"]) == ("gold", [], True)
-    assert document(run, "keys", "verify", "--scopes", "orders:read", stdin=issued["key"])["valid"] is False
+    assert run("keys", "verify", "--scopes", "orders:read", stdin=issued["key"])[0] == 1
     assert [one["id"] for one in document(run, "keys", "list", "--plan", "gold")["items"]] == [issued["id"]]
     for name in ("team/shop", "Ada Lovelace", "..", "100%"):
         owner = document(run, "owners", "update", name, "--plan", "basic", "--quota", "daily=5/day")
