@@ -117,7 +117,8 @@ class Following:
                     self.feed.gone()
                 except _REFUSALS as refusal:
                     self._refused(refusal)
-                    self._stopping.wait(REFUSED_SECONDS + pause(1))
+                    if not self.feed.leaving:
+                        self._stopping.wait(REFUSED_SECONDS + pause(1))
                 except Exception as error:  # noqa: BLE001 -- counted, kept for who asks, and tried again
                     failed += 1
                     self._failed(error)
