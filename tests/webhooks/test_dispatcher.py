@@ -12,9 +12,9 @@ from keyturn.errors import NotFoundError
 from keyturn.storage.schema import election, sealed_key, webhook_attempt, webhook_delivery
 from keyturn.storage.transaction import Transaction
 from keyturn.webhooks import dispatcher as module
-from keyturn.webhooks import rules
+from keyturn.webhooks import outbox, rules
 from keyturn.webhooks.model import Answer
-from keyturn.wire.webhooks import CreateWebhook, DeliveryState, RedeliverWebhook, RotateWebhookSecret
+from keyturn.wire.webhooks import CreateWebhook, DeliveryState, RedeliverWebhook, RotateWebhookSecret, UpdateWebhook
 from tests.webhooks.post import Post, url_of
 
 DOWN = Answer(5, 500, "answered 500")
@@ -177,6 +177,35 @@ async def test_what_happens_while_disabled_is_a_dead_letter_and_can_be_sent_agai
     assert (again.count, again.more) == (1, False)
     assert await post.round() == 1
     assert await post.states() == [("keyspace.create", "delivered", 1)]
+
+
+async def test_wider_patterns_do_not_send_the_past(post: Post) -> None:
+    await post.endpoint("hook", "key.revoke")
+    await post.desk.keyspace("before")
+    await post.round()
+    await post.webhooks.update(post.desk.admin, "hook", UpdateWebhook(events=("keyspace.*",)))
+    await post.desk.keyspace("after")
+    await post.round()
+    assert [one.event["data"]["resource"] for one in post.receiver.messages] == ["keyspace/after"]
+
+
+async def test_what_happened_before_narrower_patterns_is_sent(post: Post) -> None:
+    """Nothing is skipped between a commit and the round that would have found it."""
+    await post.endpoint("hook", "keyspace.*")
+    await post.desk.keyspace("before")
+    await post.webhooks.update(post.desk.admin, "hook", UpdateWebhook(events=("key.revoke",)))
+    await post.desk.keyspace("after")
+    await post.round()
+    assert [one.event["data"]["resource"] for one in post.receiver.messages] == ["keyspace/before"]
+
+
+async def test_a_log_of_no_interest_costs_no_write(post: Post) -> None:
+    await post.endpoint("hook", "key.revoke")
+    await post.round()
+    before = await post.desk.database.read(outbox.read_cursor)
+    await post.desk.keyspace()
+    await post.round()
+    assert await post.desk.database.read(outbox.read_cursor) == before
 
 
 async def test_one_delivery_can_be_sent_again_under_the_same_id(post: Post) -> None:

@@ -127,7 +127,6 @@ async def test_every_spelling_of_loopback_is_refused(site: Site) -> None:
     for host in ("localhost", "127.1", "0x7f000001", "2130706433", "0"):
         answer = await sender.send(f"https://{host}:{site.port}/", HEADERS, b"{}")
         assert answer.status is None
-    sender.close()
     assert site.requests == []
 
 

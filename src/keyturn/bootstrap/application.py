@@ -117,7 +117,6 @@ class Application:
     audit_builder: Builder
     webhooks: WebhookService
     deliveries: DeliveryService
-    webhook_sender: HttpSender
     webhook_dispatcher: Dispatcher
     metrics: Metrics
     draining: asyncio.Event
@@ -199,7 +198,6 @@ class Application:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.webhook_sender.close()
         self.metrics.forget_snapshot()
         await _quietly("database", self.database.close)
         _log.info("node stopped", node=self.node)
@@ -289,7 +287,6 @@ def open_application(settings: Settings) -> Application:
     rehasher = Rehasher(database)
     collector = UsageCollector(database)
     sink = open_sink(settings.checkpoint_sink)
-    sender = HttpSender(settings.webhook_allow)
     application = Application(
         settings=settings,
         clock=clock,
@@ -322,8 +319,7 @@ def open_application(settings: Settings) -> Application:
         audit_builder=Builder(database, keyring, node, [] if sink is None else [sink]),
         webhooks=WebhookService(door, keyring, settings.webhook_allow),
         deliveries=DeliveryService(door),
-        webhook_sender=sender,
-        webhook_dispatcher=Dispatcher(database, keyring, node, sender),
+        webhook_dispatcher=Dispatcher(database, keyring, node, HttpSender(settings.webhook_allow)),
         metrics=Metrics(node, settings.data if settings.workers > 1 else None),
         draining=draining,
     )

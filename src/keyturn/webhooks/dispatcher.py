@@ -210,6 +210,9 @@ class Dispatcher:
         except KeyturnError as error:
             self._failures += 1
             _log.warning("webhooks could not be dispatched", reason=error.message)
+        except Exception as error:  # noqa: BLE001 -- the loop must outlive our own bugs
+            self._failures += 1
+            _log.error("webhooks could not be dispatched", exc_info=error)
 
     # --- work ----------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-LEAVES_MAX = 500
+LEAVES_MAX = 200
+BEHIND_MAX = 5000
+"""How far the cursor may stay behind what was looked at."""
 DISABLED_ERROR = "the endpoint was disabled"
 
 
@@ -35,9 +37,9 @@ def read_cursor(connection: Connection) -> int | None:
 
 
 def look(connection: Connection, after: int | None) -> tuple[bool, int]:
-    """Tell whether there is anything to fan out, and up to which number there is not.
+    """Tell whether there is anything to write, and up to which number there is nothing to fan out.
 
-    `after` is what an earlier look answered: a log that is of no endpoint's interest costs no write.
+    `after` is what an earlier look answered: a log that is of no endpoint's interest costs hardly a write.
     """
     cursor, head = read_cursor(connection), read_head(connection).seq
     endpoints = store.all_living(connection)
@@ -47,7 +49,7 @@ def look(connection: Connection, after: int | None) -> tuple[bool, int]:
     events, up_to = _events_after(connection, start, head)
     if any(wants(one, event) for event in events for one in endpoints):
         return True, start
-    return False, up_to
+    return up_to - (cursor or 0) > BEHIND_MAX, up_to
 
 
 def fan_out(connection: Connection, now: float) -> tuple[int, bool]:
@@ -64,6 +66,16 @@ def fan_out(connection: Connection, now: float) -> tuple[int, bool]:
     else:
         connection.execute(update(webhook_cursor).where(webhook_cursor.c.id == 1).values(seq=up_to))
     return len(made), up_to < head
+
+
+def catch_up(connection: Connection, now: float) -> None:
+    """Fan everything out that has happened so far.
+
+    Called in the unit that changes an endpoint: what happened before is judged by what held then.
+    """
+    more = True
+    while more:
+        _, more = fan_out(connection, now)
 
 
 def delivery_of(endpoint: Endpoint, event: Event, now: float) -> Delivery:

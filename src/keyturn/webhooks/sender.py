@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import threading
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import httpcore
@@ -30,7 +30,7 @@ ATTEMPT_SECONDS: Final = 15.0
 CONNECT_SECONDS: Final = 5.0
 ADDRESSES_TRIED_MAX: Final = 3
 BODY_BYTES_MAX: Final = 4096
-RESOLVING_MAX: Final = 16
+RESOLVING_MAX: Final = 64
 
 
 class Resolver(Protocol):
@@ -50,23 +50,40 @@ class Sender(Protocol):
 
 
 class SystemResolver:
-    """Asks the system, in threads of its own: a slow name server holds up nothing else."""
+    """Asks the system, in threads of its own: a slow name server holds up neither the loop nor a stop."""
 
     def __init__(self) -> None:
         """Start no thread before the first name."""
-        self._threads = ThreadPoolExecutor(RESOLVING_MAX, thread_name_prefix="webhook-resolver")
+        self._places = asyncio.Semaphore(RESOLVING_MAX)
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
         """See Resolver."""
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self._threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-        )
-        return [str(one[4][0]) for one in found]
+        answer: asyncio.Future[list[str]] = loop.create_future()
 
-    def close(self) -> None:
-        """Let go of the threads; one that still waits for an answer ends by itself."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        def ended(found: list[str] | Exception) -> None:
+            # Only now: who gave up waiting leaves a thread behind that is still under way.
+            self._places.release()
+            if answer.done():
+                return
+            if isinstance(found, Exception):
+                answer.set_exception(found)
+            else:
+                answer.set_result(found)
+
+        def ask() -> None:
+            found: list[str] | Exception
+            try:
+                asked = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+                found = [str(one[4][0]) for one in asked]
+            except (OSError, UnicodeError) as error:
+                found = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
+                loop.call_soon_threadsafe(ended, found)
+
+        await self._places.acquire()
+        threading.Thread(target=ask, name="webhook-resolver", daemon=True).start()
+        return await answer
 
 
 class PinnedBackend(httpcore.AsyncNetworkBackend):
@@ -126,8 +143,7 @@ class HttpSender:
     ) -> None:
         """Talk to the internet and to `allowed` networks; the rest replaces the defaults."""
         self._allowed = tuple(allowed)
-        self._system = SystemResolver() if resolver is None else None
-        self._resolver: Resolver = resolver or self._system or SystemResolver()
+        self._resolver: Resolver = resolver or SystemResolver()
         self._tls = tls
         self._seconds = seconds
 
@@ -157,11 +173,6 @@ class HttpSender:
         except Exception as failed:  # noqa: BLE001 -- whatever an answer provokes is this attempt's failure alone
             error = f"the attempt failed: {type(failed).__name__}"
         return Answer(round((boottime() - begun) * 1000), status, error, shown, retry_after)
-
-    def close(self) -> None:
-        """Let go of the resolver's threads."""
-        if self._system is not None:
-            self._system.close()
 
     async def _post(
         self, target: Target, headers: Sequence[tuple[str, str]], body: bytes

@@ -15,7 +15,7 @@ from keyturn.errors import CapError, ConflictError, not_found
 from keyturn.kernel.ids import new_id
 from keyturn.storage.change_log import read_head
 from keyturn.storage.transaction import ChangeKind
-from keyturn.webhooks import delivery_store, store
+from keyturn.webhooks import delivery_store, outbox, store
 from keyturn.webhooks.answers import webhook_info, webhook_secret
 from keyturn.webhooks.guard import parse_url
 from keyturn.webhooks.model import ACTIVE, ASKED, DELETED, DISABLED, Endpoint
@@ -212,6 +212,7 @@ class WebhookService:
             if changed == found:
                 op.unchanged()
                 return webhook_info(found)
+            outbox.catch_up(op.connection, op.now)
             return webhook_info(_save(op, Action.WEBHOOK_UPDATE, changed, _difference(found, changed)))
 
         return (await self._door.write(credentials, work)).value
