@@ -144,6 +144,8 @@ def _add(connection: Connection, items: list[UsageItem], known: dict[str, Any]) 
 
 
 def _note(callers: dict[tuple[str, str], CallerRow], item: UsageItem, row: Any) -> None:  # noqa: ANN401 -- a row
+    if rules.is_shadow(item.outcome):
+        return
     caller, network, agent, endpoint = rules.describe(item.ip, item.user_agent, item.method, item.path)
     noted = callers.get((item.version_id, caller))
     if noted is None:
