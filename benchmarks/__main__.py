@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.running import machine
 
-NAMES = ("verify_inprocess", "verify_http", "revoke_to_deny", "issue", "audit")
+NAMES = ("verify_inprocess", "limits", "verify_http", "revoke_to_deny", "issue", "audit")
 SHORT = {"verify_inprocess": ["--keys", "1000"]}
 
 
