@@ -41,8 +41,6 @@ class Charging:
         self._releasing: set[asyncio.Task[int]] = set()
         self.shadow_refusals: dict[tuple[str, str], int] = {}
         """By keyspace and check."""
-        self.store_failures = {"allow": 0, "deny": 0}
-        """Verifications for which the counters of limits could not be asked, by what the rules decided."""
 
     def admit_now(self, request: Request, allowed: Allowed, now: float) -> Admission | None:
         """Charge from memory; None when `admit_later` has to be awaited."""
@@ -67,11 +65,7 @@ class Charging:
     def note(
         self, admission: Admission, version: VersionPolicy, request: Request, usage: UsageSink, now: float
     ) -> None:
-        """Count what the verdict alone does not tell."""
-        if admission.store_failed:
-            self.store_failures["allow" if admission.verdict else "deny"] += 1
-        if not admission.shadow:
-            return
+        """Count and log what was refused in shadow."""
         for outcome in shadow_outcomes(admission.shadow):
             usage.count(version, outcome, request, now)
         for check in admission.shadow:

@@ -290,7 +290,7 @@ class VerifyService:
         if admission is not None:
             verdict = admission.verdict
         self._usage.count(version, verdict.code.value, request, now)
-        if admission is not None and (admission.shadow or admission.store_failed):
+        if admission is not None and admission.shadow:
             self.charging.note(admission, version, request, self._usage, now)
         if verdict and outdated(version):
             self._rehasher.offer(version, request.presented)

@@ -21,7 +21,6 @@ import msgspec
 from keyturn.verify.demands import demands_of
 from keyturn.verify.model import Allowed, Denied
 from keyturn.verify.spending import LimitOutcome, Reservation
-from keyturn.verify.terms import SHADOW
 from keyturn.wire.verification import Code, LimitReport, QuotaReport
 
 if TYPE_CHECKING:
@@ -145,18 +144,12 @@ def _admission(
     reservation: Reservation | None,
     outcome: LimitOutcome | None,
 ) -> Admission:
-    limits = () if outcome is None else outcome.reports
     quotas = () if reservation is None else reservation.reports
-    return Admission(
-        allowed,
-        limits,
-        quotas,
-        0.0,
-        () if outcome is None else outcome.slots,
-        _shadow(request, terms, demands, limits, quotas),
-        outcome is not None and outcome.store_failed,
-        reservation,
-    )
+    limits = () if outcome is None else outcome.reports
+    shadow = _shadow(request, terms, demands, limits, quotas) if terms.shadowed else ()
+    if outcome is None:
+        return Admission(allowed, limits, quotas, 0.0, (), shadow, False, reservation)
+    return Admission(allowed, limits, quotas, 0.0, outcome.slots, shadow, outcome.store_failed, reservation)
 
 
 def _limited(
@@ -211,20 +204,13 @@ def _shadow(
     limits: tuple[LimitReport, ...],
     quotas: tuple[QuotaReport, ...],
 ) -> tuple[str, ...]:
-    if not terms.shadows and not demands.shadow and not _has_shadow(demands):
+    if not terms.shadowed:
         return ()
     found = list(_shadow_restrictions(request, terms))
     found.extend(demands.shadow)
     found.extend([f"limit:{one.name}" for one in limits if one.shadow and one.exceeded])
     found.extend([f"quota:{one.name}" for one in quotas if one.shadow and one.exceeded])
     return tuple(dict.fromkeys(found))
-
-
-def _has_shadow(demands: Demands) -> bool:
-    for limit in demands.limits:
-        if limit.rule.mode == SHADOW:
-            return True
-    return any(quota.rule.mode == SHADOW for quota in demands.quotas)
 
 
 def _shadow_restrictions(request: Request, terms: Terms) -> tuple[str, ...]:

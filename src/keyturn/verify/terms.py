@@ -27,7 +27,8 @@ from keyturn.wire.policy import LimitRule, QuotaRule
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from keyturn.verify.model import KeyspacePolicy
+    from keyturn.verify.demands import Demands
+    from keyturn.verify.model import KeyspacePolicy, VersionPolicy
 
 RuleSource = Literal["key", "owner", "plan", "keyspace"]
 
@@ -77,12 +78,16 @@ class OwnerPolicy(msgspec.Struct, frozen=True, gc=False):
 
 
 class Book:
-    """The plans and owners of one workspace: plans by id, owners by name."""
+    """The plans and owners of one workspace: plans by id, owners by name.
 
-    __slots__ = ("owners", "plans")
+    `demands` is where `keyturn.verify.demands` keeps what it has worked out, by version.
+    """
+
+    __slots__ = ("demands", "owners", "plans")
 
     def __init__(self) -> None:
         """Begin empty."""
+        self.demands: dict[str, tuple[VersionPolicy, Terms, Demands]] = {}
         self.plans: dict[str, PlanPolicy] = {}
         self.owners: dict[str, OwnerPolicy] = {}
 
@@ -90,7 +95,8 @@ class Book:
 class Terms(msgspec.Struct, frozen=True, gc=False):
     """What holds for a key; `fault` names what cannot be enforced here, and denies.
 
-    `plain` says that there is nothing to charge and nothing in shadow.  `sources` says where each of `limits` and
+    `plain` says that there is nothing to charge and nothing in shadow, `shadowed` that something is in shadow, and
+    `steady` that what is charged by itself does not depend on the request.  `sources` says where each of `limits` and
     `quotas` was set, by `limit:<name>` and `quota:<name>`.
     """
 
@@ -106,12 +112,14 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
     auto_quotas: tuple[QuotaRule, ...]
     sources: dict[str, RuleSource]
     plain: bool
+    shadowed: bool
+    steady: bool
 
 
 class Own:
     """What keys say themselves; those of one keyspace that say the same share one."""
 
-    __slots__ = ("_by_owner", "_held", "checker", "grants", "limits", "plan", "quotas", "shadow")
+    __slots__ = ("_by_owner", "checker", "grants", "held", "limits", "plan", "quotas", "shadow")
 
     def __init__(
         self,
@@ -129,8 +137,9 @@ class Own:
         self.limits = limits
         self.quotas = quotas
         self.shadow = shadow
-        # One assignment, so that no other thread sees a stamp with the terms of another.
-        self._held: tuple[object, Terms] | None = None
+        # Set at once, so that no thread sees a stamp with the terms of another.
+        self.held: tuple[object, Terms | None] = (None, None)
+        """The terms for owners without a record, and the stamp they hold for; `terms` checks it."""
         self._by_owner: dict[str, tuple[object, OwnerPolicy, Terms]] | None = None
 
     def terms(self, keyspace: KeyspacePolicy, owner_name: str) -> Terms:
@@ -140,12 +149,12 @@ class Own:
             owner = owners.get(owner_name)
             if owner is not None:
                 return self._terms_of_owner(keyspace, owner)
-        held = self._held
+        stamp, terms = self.held
+        if terms is not None and stamp is keyspace.stamp:
+            return terms
         stamp = keyspace.stamp
-        if held is not None and held[0] is stamp:
-            return held[1]
         terms = resolve(keyspace, None, self)
-        self._held = (stamp, terms)
+        self.held = (stamp, terms)
         return terms
 
     def _terms_of_owner(self, keyspace: KeyspacePolicy, owner: OwnerPolicy) -> Terms:
@@ -210,6 +219,10 @@ def resolve(keyspace: KeyspacePolicy, owner: OwnerPolicy | None, own: Own) -> Te
             **{f"quota:{name}": where for name, (_, where) in quotas.items()},
         },
         plain=not (found_limits or found_quotas or kept),
+        shadowed=bool(kept)
+        or any(rule.mode == SHADOW for rule in found_limits)
+        or any(rule.mode == SHADOW for rule in found_quotas),
+        steady=not any(rule.per == "ip" for rule in found_limits if rule.auto),
     )
 
 
