@@ -57,7 +57,8 @@ def _schema(document: dict[str, Any], reference: str) -> dict[str, Any]:
 def _fields(document: dict[str, Any], operation: dict[str, Any]) -> list[str]:
     fields = [one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"]
     if "requestBody" in operation:
-        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        ((_, content),) = operation["requestBody"]["content"].items()
+        schema = content["schema"]
         fields += _schema(document, schema["$ref"]).get("properties", {})
     return fields
 

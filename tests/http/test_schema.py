@@ -56,7 +56,8 @@ def test_every_operation_keeps_its_word(
     """No generated request, valid or not, is answered by a 5xx or by anything the document does not say.
 
     Left out is the check that all a schema allows is accepted: a cursor nobody handed out, a revision that is not
-    current and two fields that exclude each other cannot be said in a schema.
+    current and two fields that exclude each other cannot be said in a schema.  Left out are the paths that gateways
+    ask: there 503 is the answer to a caller that is no gateway.
     """
     server = start_server()
     config = tmp_path / "schemathesis.toml"
@@ -66,6 +67,7 @@ def test_every_operation_keeps_its_word(
         f"{server.url}/api/v1/openapi.json",
         *("--header", f"Authorization: Bearer {server.admin_token}"),
         *("--phases", "coverage,fuzzing", "--max-examples", str(EXAMPLES_MAX), "--generation-database", "none"),
+        *("--exclude-path-regex", "^/auth/"),
         *("--exclude-checks", "positive_data_acceptance", "--continue-on-failure", "--no-color"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, cwd=tmp_path)

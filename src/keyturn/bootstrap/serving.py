@@ -18,7 +18,7 @@ from keyturn.bootstrap.folder import FolderLock, create_folder
 from keyturn.bootstrap.observation import Observation
 from keyturn.bootstrap.preparation import prepare
 from keyturn.config import load_settings
-from keyturn.http import documents, health, serve
+from keyturn.http import documents, health, introspection, serve
 from keyturn.http.app import create_app
 from keyturn.http.edge import EdgeSettings
 from keyturn.http.forward_auth import ForwardAuthLane
@@ -125,7 +125,7 @@ def build_gate(application: Application) -> Gate:
     router = create_app(
         services,
         EdgeSettings(settings.trusted_proxies, application.node),
-        public=[*health.ROUTES, *documents.ROUTES],
+        public=[*health.ROUTES, *documents.ROUTES, *introspection.ROUTES],
     )
     lane = VerifyLane(
         application.verification,

@@ -32,6 +32,7 @@ from keyturn.http.presented import presented_key
 from keyturn.kernel.clock import boottime
 from keyturn.kernel.secret import Secret
 from keyturn.verify.forwarded import vouched_address
+from keyturn.wire.ratelimit_fields import fields
 from keyturn.wire.refusals import Refusal, missing_key, refusal_of
 from keyturn.wire.verification import VerifyRequest
 
@@ -145,11 +146,12 @@ class ForwardAuthLane:
         )
 
     def _identity(self, answer: VerifyResponse) -> Headers:
-        """Return the identity headers of an answer; what is answered again and again is encoded once."""
+        """Return the headers of an answer that admits; what is answered again and again is encoded once."""
         held = self._admitted.get(answer.version_id or "")
         if held is not None and held[0] is answer:
             return held[1]
         headers = identity_headers(answer)
+        headers += [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in fields(answer)]
         if answer.limits is None and answer.quotas is None and answer.slots is None:
             if len(self._admitted) >= _ANSWERS_MAX:
                 self._admitted.clear()
@@ -200,7 +202,7 @@ def _refused(answer: VerifyResponse, options: GatewayOptions) -> Refusal:
         answer.code,
         realm=REALM,
         scopes=options.scopes,
-        retry_after_seconds=answer.retry_after_seconds,
+        fields=tuple(fields(answer)),
         violated=tuple(one.name for one in reports if one.exceeded and not one.shadow),
     )
 

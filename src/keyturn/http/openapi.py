@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, built from the routes themselves.
 
-Bodies and answers are the schemas of their wire types; every 4xx and 5xx is one `Problem`.  The verify lane, which is
-no route of the router, is described by hand beside them.
+Bodies and answers are the schemas of their wire types; every 4xx and 5xx is one `Problem`.  The verify lane and the
+operations for gateways, which are no routes of the JSON API, are described by hand beside them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from litestar.params import ParameterKwarg
 from litestar.response import Stream
 
 from keyturn import __version__
+from keyturn.http import openapi_gateways
 from keyturn.http.edge import require_bearer
 from keyturn.http.parameters import declared_parameters
 from keyturn.http.problems import MEDIA_TYPE, Problem
@@ -52,6 +53,8 @@ def build_document(app: Litestar) -> Json:
             path = _TYPED.sub(r"{\1}", route.path)
             for method in sorted(set(handler.http_methods) - {"OPTIONS", "HEAD"}):
                 paths.setdefault(path, {})[method.lower()] = _operation(handler, method, types)
+    types += openapi_gateways.TYPES
+    paths |= openapi_gateways.gateway_paths()
     paths["/api/v1/verify"] = {"post": _verify_operation()}
     _, components = msgspec.json.schema_components(_unique(types), ref_template=_REF)
     document = {
@@ -65,6 +68,7 @@ def build_document(app: Litestar) -> Json:
             "schemas": dict(sorted(components.items())),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "A management token."},
+                **openapi_gateways.SECURITY_SCHEMES,
             },
             "responses": {"Problem": _problem_response()},
         },
