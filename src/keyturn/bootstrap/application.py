@@ -36,6 +36,7 @@ from keyturn.keys.callers import CallerProofs, ProvenCallers
 from keyturn.keys.feeds import ReplicaService
 from keyturn.keys.keyspaces import KeyspaceService
 from keyturn.keys.lookup import Lookup
+from keyturn.keys.named_limits import NamedLimitService
 from keyturn.keys.news import News
 from keyturn.keys.owners import OwnerService
 from keyturn.keys.plans import PlanService
@@ -46,6 +47,8 @@ from keyturn.keys.slow_proofs import SlowProofs
 from keyturn.keys.tokens import TokenService
 from keyturn.keys.verification import VerifyService
 from keyturn.quotas.keeper import QuotaKeeper
+from keyturn.quotas.news import QuotaNews
+from keyturn.quotas.service import QuotaService
 from keyturn.storage import nodes
 from keyturn.storage.confirmer import Confirmer
 from keyturn.storage.follower import Follower
@@ -103,8 +106,10 @@ class Application:
     usage_collector: UsageCollector
     usage_batches: UsageBatches
     quota_keeper: QuotaKeeper
+    quotas: QuotaService
     verification: VerifyService
     limiter: Limiter
+    named_limits: NamedLimitService
     lookup: Lookup
     slow_proofs: SlowProofs
     rehasher: Rehasher
@@ -139,6 +144,9 @@ class Application:
             "replica": self.replica,
             "usage_batches": self.usage_batches,
             "usage": self.usage,
+            "quotas": self.quotas,
+            "limits": self.named_limits,
+            "verification": self.verification,
             "audit": self.audit,
             "webhooks": self.webhooks,
             "deliveries": self.deliveries,
@@ -158,6 +166,7 @@ class Application:
         await self.follower.load()
         self.confirmer.start()
         self.usage_collector.start()
+        self._run("usage-recovery", lambda: _quietly("usage", self.usage_collector.recover))
         await self.quota_keeper.start()
         self.rehasher.start()
         self._run("follower", self.follower.run)
@@ -278,14 +287,15 @@ def open_application(settings: Settings) -> Application:
         forgotten=lambda: _on(loop, wired[0].forgotten),
     )
     news = News()
-    follower = Follower(database, [replication, news], [replication, confirmer, news])
+    quota_keeper = QuotaKeeper(database, clock, node, settings.data / "quotas")
+    follower = Follower(database, [replication, QuotaNews(quota_keeper), news], [replication, confirmer, news])
     replication.resync = follower.resync
     proofs = CallerProofs(door, source, replication.replica, callers, follower, unauthenticated, clock)
     lookup = Lookup(database, door, source, proofs, follower, clock)
     slow_proofs = SlowProofs(clock.boottime)
     limiter = make_limiter(settings, clock)
     rehasher = Rehasher(database)
-    collector = UsageCollector(database)
+    collector = UsageCollector(database, node, settings.data)
     sink = open_sink(settings.checkpoint_sink)
     application = Application(
         settings=settings,
@@ -304,8 +314,21 @@ def open_application(settings: Settings) -> Application:
         usage=usage,
         usage_collector=collector,
         usage_batches=UsageBatches(door),
-        quota_keeper=QuotaKeeper(database, clock, node, settings.data / "quotas"),
-        verification=VerifyService(replication, callers, proofs, lookup, slow_proofs, rehasher, collector, clock),
+        quota_keeper=quota_keeper,
+        quotas=QuotaService(door, quota_keeper),
+        named_limits=NamedLimitService(door, limiter, clock),
+        verification=VerifyService(
+            replication,
+            callers,
+            proofs,
+            lookup,
+            slow_proofs,
+            rehasher,
+            collector,
+            clock,
+            limiter=limiter,
+            quotas=quota_keeper,
+        ),
         limiter=limiter,
         lookup=lookup,
         slow_proofs=slow_proofs,

@@ -17,6 +17,9 @@ from keyturn.bootstrap.application import open_application
 from keyturn.bootstrap.folder import FolderLock, create_folder
 from keyturn.bootstrap.observation import Observation
 from keyturn.bootstrap.preparation import prepare
+from keyturn.compat.unkey.edge import PREFIX as UNKEY_PREFIX
+from keyturn.compat.unkey.edge import UnkeyEdge
+from keyturn.compat.unkey.operations import UnkeyOperations
 from keyturn.config import load_settings
 from keyturn.http import documents, health, introspection, serve
 from keyturn.http.app import create_app
@@ -139,9 +142,22 @@ def build_gate(application: Application) -> Gate:
         draining=application.draining,
         observe=application.metrics.verify.observe,
     )
+    unkey = UnkeyEdge(
+        UnkeyOperations(
+            application.keyspaces,
+            application.keys,
+            application.verification,
+            application.quotas,
+            application.named_limits,
+            application.clock,
+        ).table(),
+        trusted_proxies=settings.trusted_proxies,
+        draining=application.draining,
+    )
     return Gate(
         cast("AsgiApp", router),
         lane,
+        mounted={UNKEY_PREFIX: unkey},
         forward_auth=forward_auth,
         draining=application.draining,
         observe=application.metrics.requests.observe,

@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from keyturn.errors import BrokenInvariantError, InputError
-from keyturn.http import access, audit, edge, keys, nodes, problems, replica, webhooks
+from keyturn.http import access, audit, edge, keys, limits, nodes, problems, quotas, replica, slots, webhooks
 from keyturn.http.body import BODY_BYTES_MAX, printable
 from keyturn.http.lanes import VERIFY_PATH
 from keyturn.http.parameters import query_names, untextual_names
@@ -73,7 +73,8 @@ async def require_known_query(request: Request[Any, Any, Any]) -> None:
 
 def feature_routes() -> list[ControllerRouterHandler]:
     """Collect the `ROUTES` of every feature; each of them needs a token."""
-    return [*keys.ROUTES, *access.ROUTES, *audit.ROUTES, *nodes.ROUTES, *replica.ROUTES, *webhooks.ROUTES]
+    features = (keys, access, audit, limits, nodes, quotas, replica, slots, webhooks)
+    return [route for feature in features for route in feature.ROUTES]
 
 
 def _dependencies(services: Mapping[str, object]) -> dict[str, Provide]:

@@ -7,7 +7,7 @@ for every route, a count of its outcome, and `Connection: close` while the serve
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
 from keyturn.errors import KeyturnError
@@ -52,14 +52,19 @@ class Gate:
         verify: AsgiApp | None,
         *,
         forward_auth: AsgiApp | None = None,
+        mounted: Mapping[str, AsgiApp] | None = None,
         draining: asyncio.Event,
         observe: Observe | None = None,
         over_tls: bool = False,
     ) -> None:
-        """Join the lanes; `observe(method, route, status, seconds)` is told of every routed request."""
+        """Join the lanes; `observe(method, route, status, seconds)` is told of every routed request.
+
+        `mounted` are applications that answer everything below a path of one segment, such as `/v2/`.
+        """
         self._router = router
         self._verify = verify
         self._forward_auth = forward_auth
+        self._mounted = dict(mounted or {})
         self._draining = draining
         self._observe = observe
         self._headers = (*_SECURITY, _STRICT_TRANSPORT) if over_tls else _SECURITY
@@ -73,6 +78,11 @@ class Gate:
             return self._forward_auth(scope, receive, send)
         if scope["type"] != "http":
             return self._router(scope, receive, send)
+        if self._mounted:
+            path: str = scope["path"]
+            application = self._mounted.get(path[: path.find("/", 1) + 1])
+            if application is not None:
+                return application(scope, receive, send)
         return self._route(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:

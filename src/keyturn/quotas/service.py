@@ -45,6 +45,10 @@ class Blocks(Protocol):
         """Ask again about these accounts at once."""
         ...
 
+    def unreported(self, account: str) -> int:
+        """Return what was spent here and is not yet in the database."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Named:
@@ -67,14 +71,17 @@ class QuotaService:
     async def list(
         self, credentials: Credentials, *, key: str | None = None, owner: str | None = None
     ) -> QuotaBalances:
-        """Return the balances of a key or an owner: those that its rules say, used or not, and those of late."""
+        """Return the balances of a key or an owner: those that its rules say, used or not, and those of late.
+
+        What other nodes have spent and not yet reported counts as leased.
+        """
 
         def work(op: Operation) -> QuotaBalances:
             holder = _holder(op, Action.QUOTA_READ, key, owner)
             at = database_time(op.connection, op.now)
             found = store.accounts_of(op.connection, op.workspace, holder.subject, since=at - PAST_SECONDS)
             known = {account.id for account in found}
-            shown = [_balance(account) for account in found]
+            shown = [_balance(account, self._blocks.unreported(account.id)) for account in found]
             for rule in holder.rules.values():
                 span = span_of(rule.period, at)
                 if account_id(op.workspace, holder.subject, rule.name, span.name) not in known:
@@ -279,18 +286,20 @@ def _before(cursor: str | None) -> int | None:
     return int(decoded)
 
 
-def _balance(account: Account) -> QuotaBalance:
+def _balance(account: Account, unreported: int = 0) -> QuotaBalance:
+    """Return a balance; `unreported` are units of its blocks that were spent here."""
+    spent = min(unreported, account.leased)
     return QuotaBalance(
         quota=account.name,
         subject=account.subject,
         period=account.period,
         state=account.state,
         granted=account.granted,
-        spent=account.spent,
-        leased=account.leased,
+        spent=account.spent + spent,
+        leased=account.leased - spent,
         stranded=account.stranded,
         available=account.available,
-        remaining=account.available + account.leased,
+        remaining=account.available + account.leased - spent,
         starts_at=None if account.ends_at is None else rfc3339(account.starts_at),
         ends_at=None if account.ends_at is None else rfc3339(account.ends_at),
         refills_at=None if account.ends_at is not None or account.due_at is None else rfc3339(account.due_at),
