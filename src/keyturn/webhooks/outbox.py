@@ -82,7 +82,7 @@ def delivery_of(endpoint: Endpoint, event: Event, now: float) -> Delivery:
     """Return a new delivery of an event to an endpoint."""
     active = endpoint.state == ACTIVE
     return Delivery(
-        id=new_id("msg", now),
+        id=new_id("msg", event.at),
         workspace=endpoint.workspace,
         webhook=endpoint.id,
         event=event.id,
