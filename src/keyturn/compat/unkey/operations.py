@@ -8,7 +8,15 @@ import msgspec
 from msgspec import UNSET
 
 from keyturn.compat.unkey import translation, wire
-from keyturn.errors import ConflictError, InputError, NotFoundError, PreconditionError, UnavailableError, not_found
+from keyturn.errors import (
+    BrokenInvariantError,
+    ConflictError,
+    InputError,
+    NotFoundError,
+    PreconditionError,
+    UnavailableError,
+    not_found,
+)
 from keyturn.wire.keys import CreateKeyspace, IssueKey, KeyFilter, RevokeKey, RotateKey, UpdateKey
 from keyturn.wire.limits import TakeLimit
 from keyturn.wire.quotas import SetBalance, TopUp
@@ -134,7 +142,7 @@ class UnkeyOperations:
             ),
         )
         if made.key is None:
-            raise UnavailableError("the secret was shown before", code="shown_once")
+            raise BrokenInvariantError("a new secret was not shown")
         if not body.enabled:
             await self._keys.disable(credentials, made.id)
         return wire.NewKey(key_id=made.id, key=made.key)
@@ -200,7 +208,7 @@ class UnkeyOperations:
         overlap = translation.overlap_seconds(body.expiration)
         made = await self._keys.rotate(credentials, body.key_id, RotateKey(overlap_seconds=overlap))
         if made.key is None:
-            raise UnavailableError("the secret was shown before", code="shown_once")
+            raise BrokenInvariantError("a new secret was not shown")
         return wire.NewKey(key_id=made.id, key=made.key)
 
     async def update_credits(self, credentials: Credentials, body: wire.UpdateCredits) -> wire.ShownCredits:

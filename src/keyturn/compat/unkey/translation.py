@@ -254,7 +254,7 @@ def verdict(answer: VerifyResponse, *, asked_permissions: bool, now: float) -> w
     code = _CODES.get(Code(answer.code) if answer.code in set(Code) else Code.FORBIDDEN, "FORBIDDEN")
     valid = answer.valid and code == "VALID"
     if code == "NOT_FOUND" or answer.key_id is None:
-        return wire.VerifiedKey(valid=False, code="NOT_FOUND")
+        return wire.VerifiedKey(valid=False, code=_CODES[Code.NOT_FOUND])
     charged = tuple(_charged(one, now) for one in answer.limits or ())
     left = next((one.remaining for one in answer.quotas or () if one.name == CREDITS), None)
     return wire.VerifiedKey(
