@@ -65,19 +65,16 @@ def test_two_servers_of_two_workers_admit_together_what_the_limit_says(
 
         def hammer(server: RunningServer) -> list[str]:
             # Each request on a connection of its own, so that every worker gets some.
-            codes = []
-            for _ in range(30):
-                with _client(server, token) as own:
-                    codes.append(str(own.post("/api/v1/verify", json={"key": key}).json()["code"]))
-            return codes
+            headers = {"Connection": "close"}
+            with _client(server, token) as own:
+                answers = [own.post("/api/v1/verify", json={"key": key}, headers=headers).json() for _ in range(30)]
+            return [str(answer["code"]) for answer in answers]
 
         with ThreadPoolExecutor(CLIENTS) as pool:
             found = Counter(code for codes in pool.map(hammer, [first, second] * (CLIENTS // 2)) for code in codes)
         assert found == {"VALID": 60, "RATE_LIMITED": 120}
         refused = client.post("/api/v1/verify", json={"key": key})
-        assert 'RateLimit-Policy: "day";q=100;w=86400' in "\n".join(
-            f"{name.title().replace('Ratelimit', 'RateLimit')}: {value}" for name, value in refused.headers.items()
-        )
+        assert refused.headers["RateLimit-Policy"].startswith('"day";q=100;w=86400')
         assert refused.json()["limits"][0]["remaining"] == 40
         checks = {one["name"]: one for one in client.get("/health/ready").json()["checks"]}
         assert checks["limit_store"]["ok"] is True
