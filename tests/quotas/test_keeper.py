@@ -229,3 +229,19 @@ async def test_an_idle_node_gives_its_units_back(world: World) -> None:
     assert node.held == 0
     assert account(world).leased == 0
     assert account(world).spent == 1
+
+
+async def test_the_last_units_are_called_back_from_a_node_that_does_not_use_them(world: World) -> None:
+    first, second = await world.node("a"), await world.node("b")
+    rule = QuotaRule("few", 4)
+    assert (await spend(first, world.now(), demand(rule, 2))).admitted
+    first.release(await spend(first, world.now(), demand(rule, 2)))
+    world.elapsed.advance(2)
+    found = await spend(second, world.now(), demand(rule, 2))
+    assert not found.admitted
+    assert found.retry_after_seconds == 1.0
+    first.refresh(world.database.announced)
+    await first.tick()
+    world.elapsed.advance(1)
+    assert (await spend(second, world.now(), demand(rule, 2))).admitted
+    assert not (await spend(second, world.now(), demand(rule, 1))).admitted

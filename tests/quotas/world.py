@@ -36,6 +36,7 @@ class FakeDatabase:
         self.away = False
         self.lose_answers = False
         self.units = 0
+        self.announced: list[str] = []
         self.maintain(lambda connection: start_log(connection, START))
 
     async def write(self, work: Callable[[Transaction], T]) -> Committed[T]:
@@ -44,7 +45,9 @@ class FakeDatabase:
             raise StorageError("the database is away")
         self.units += 1
         with self.engine.begin() as connection:
-            value = work(Transaction(connection, self.clock.now()))
+            transaction = Transaction(connection, self.clock.now())
+            value = work(transaction)
+            self.announced += [entry.entity for entry in transaction.entries]
         if self.lose_answers:
             raise StorageError("no answer came", code="storage_unknown")
         return Committed(value, "", 0)

@@ -22,6 +22,7 @@ from keyturn.quotas.rules import Book
 from keyturn.storage.change_log import read_head
 from keyturn.storage.nodes import database_time
 from keyturn.storage.schema import node as node_table
+from keyturn.storage.transaction import ChangeKind, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +46,8 @@ class Ask:
     """What a node says about one block, and wants for it.
 
     `spent` is the count so far, and the last one when it is `final`.  `needed` units must be left in the block, and
-    `wished` more are welcome.  `known` says that the node has been given units of this block.
+    `wished` more are welcome.  `known` says that the node has been given units of this block.  `calls` asks the nodes
+    that lease the last units to give back what they do not use.
     """
 
     block: str
@@ -58,6 +60,7 @@ class Ask:
     needed: int = 0
     wished: int = 0
     known: bool = False
+    calls: bool = False
     final: bool = False
 
 
@@ -94,6 +97,9 @@ def exchange(transaction: Transaction, node: str, asks: Sequence[Ask]) -> list[A
     nodes = desk.live_nodes()
     answers = [_finish(desk, ask) if ask.final else _serve(desk, node, nodes, ask) for ask in asks]
     desk.save()
+    for ask, answer in zip(asks, answers, strict=True):
+        if ask.calls and answer.elsewhere and answer.units - ask.spent < ask.needed:
+            transaction.append(Entry(ask.workspace, ChangeKind.QUOTA, ask.account))
     return answers
 
 

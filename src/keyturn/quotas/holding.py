@@ -22,6 +22,8 @@ HURRIED_SECONDS: Final = 1.0
 LEISURELY_SECONDS: Final = 10.0
 EXHAUSTED_SECONDS: Final = 1.0
 ELSEWHERE_SECONDS: Final = 0.25
+CALL_SECONDS: Final = 1.0
+"""How often at most others are asked to give back what they do not use."""
 NO_CELL: Final = -1
 
 Numbers = tuple[int, str, "int | None", "str | None", "int | None"]
@@ -35,6 +37,7 @@ class Holding:
         "asked",
         "available",
         "block",
+        "called_at",
         "cell",
         "deadline",
         "doubtful",
@@ -91,6 +94,7 @@ class Holding:
         self.renew_at = math.inf
         self.used_at = -math.inf
         self.exhausted_until = -math.inf
+        self.called_at = -math.inf
         self.available = 0
         self.elsewhere = 0
         self.asked = False
@@ -99,7 +103,7 @@ class Holding:
         self.retired = False
         self.reported = False
 
-    def ask(self) -> Ask:
+    def ask(self, at: float) -> Ask:
         """Say what is spent and what is wanted; for one that is retired, for the last time."""
         return Ask(
             block=self.block,
@@ -112,6 +116,7 @@ class Holding:
             needed=self.needed,
             wished=self.wished if self.needed > self.remaining or self.remaining <= self.low else 0,
             known=self.known,
+            calls=at >= self.called_at + CALL_SECONDS,
             final=self.retired,
         )
 
@@ -133,6 +138,8 @@ class Holding:
         self.exhausted_until = -math.inf
         if self.remaining < ask.needed:
             self.exhausted_until = now + (ELSEWHERE_SECONDS if answer.elsewhere else EXHAUSTED_SECONDS)
+        if self.remaining < ask.needed and ask.calls:
+            self.called_at = now
         self.needed = 0
         if grown > 0:
             self._pace(grown, now)

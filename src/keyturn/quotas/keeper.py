@@ -45,6 +45,7 @@ WAIT_SECONDS: Final = 2.0
 FAILED_SECONDS: Final = 0.5
 TICK_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 30.0
+UNUSED_SECONDS: Final = 1.0
 RULE_SECONDS: Final = 1.0
 SWEEP_SECONDS: Final = 5.0
 ORPHANS_SECONDS: Final = 30.0
@@ -329,8 +330,8 @@ class QuotaKeeper:
             # Whatever becomes of the answer: the database may have given units.
             holding.doubtful = True
             holding.reported = holding.retired
-        asks = [holding.ask() for holding in holdings]
         sent = self._boottime()
+        asks = [holding.ask(sent) for holding in holdings]
         self.exchanges += 1
         try:
             committed = await self._database.write(partial(_exchange_unit, self._node, asks))
@@ -407,11 +408,15 @@ class QuotaKeeper:
                 return
 
     def refresh(self, accounts: Iterable[str]) -> None:
-        """Ask again about these accounts at once: somebody has changed them."""
+        """Ask again about these accounts at once: somebody has changed them, or lacks what is not used here."""
         wanted = set(accounts)
-        for holding in self._holdings.values():
-            if holding.account in wanted:
-                holding.exhausted_until = -math.inf
+        at = self._boottime()
+        for holding in [one for one in self._holdings.values() if one.account in wanted]:
+            holding.exhausted_until = -math.inf
+            if holding.remaining and at > holding.used_at + UNUSED_SECONDS:
+                self._retire(holding)
+                self._wake.set()
+            else:
                 self._fetch_ahead(holding)
 
     async def settle_orphans(self) -> int:
