@@ -116,6 +116,48 @@ def test_a_revoked_key_is_refused_at_once(gateway: Gateway, control: Control) ->
     assert (answer.status_code, answer.json()["code"]) == (401, "revoked")
 
 
+def test_a_limit_reaches_the_client_with_the_time_to_wait(gateway: Gateway, control: Control) -> None:
+    """429 survives every gateway, with Retry-After and the RateLimit fields, each of them once."""
+    key = control.issue(limits=[{"name": "burst", "limit": 2, "window_seconds": 3600}])["key"]
+    for remaining in (1, 0):
+        admitted = gateway.get("/", key)
+        assert admitted.status_code == 200
+        assert admitted.headers.get_list("ratelimit-policy") == ['"burst";q=2;w=3600']
+        (standing,) = admitted.headers.get_list("ratelimit")
+        assert standing.startswith(f'"burst";r={remaining};t=')
+    answer = gateway.get("/", key)
+    assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+    assert answer.headers["content-type"] == "application/problem+json"
+    (wait,) = answer.headers.get_list("retry-after")
+    assert 1700 <= int(wait) <= 1800
+    assert answer.headers.get_list("ratelimit-policy") == ['"burst";q=2;w=3600']
+    (standing,) = answer.headers.get_list("ratelimit")
+    assert standing.startswith('"burst";r=0;t=')
+
+
+def test_a_part_of_a_site_charges_what_its_configuration_says(gateway: Gateway, control: Control) -> None:
+    key = control.issue(limits=[{"name": "units", "limit": 25, "window_seconds": 3600}])["key"]
+    assert [gateway.get(path, key).status_code for path in ("/reports/a", "/", "/reports/b", "/reports/c", "/")] == [
+        *(200, 200, 200, 429, 200),
+    ]
+
+
+def test_a_quota_that_is_used_up_is_a_429(gateway: Gateway, control: Control) -> None:
+    key = control.issue(quotas=[{"name": "monthly", "amount": 1, "period": "month"}])["key"]
+    assert gateway.get("/", key).status_code == 200
+    answer = gateway.get("/", key)
+    assert (answer.status_code, answer.json()["code"]) == (429, "usage_exceeded")
+
+
+def test_the_plan_of_a_key_reaches_the_application(gateway: Gateway, control: Control) -> None:
+    """Also where a client sends another one."""
+    plan = f"plan-{gateway.name}"
+    control.post("plans", name=plan, scopes=["orders:read"])
+    key = control.issue(plan=plan)["key"]
+    found = seen_headers(gateway.get("/orders/1", key, ("X-Keyturn-Plan", "forged"), ("X-Keyturn-Scopes", "admin:*")))
+    assert (found["x-keyturn-plan"], found["x-keyturn-scopes"]) == ([plan], ["orders:read"])
+
+
 def test_method_and_path_are_those_of_the_client(gateway: Gateway, control: Control) -> None:
     """A client cannot say that it asked for something else."""
     key = control.issue(restrictions={"endpoints": [{"methods": ["GET"], "path": "/open/*"}]})["key"]
