@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plans": ("keyturn.cli.plans:plans", "Manage plans."),
     "owners": ("keyturn.cli.owners:owners", "Manage what holds for all keys of an owner."),
     "keys": ("keyturn.cli.keys:keys", "Issue, verify, rotate and revoke keys."),
+    "usage": ("keyturn.cli.usage:usage", "Show how keys are used."),
     "audit": ("keyturn.cli.audit:audit", "Read, export and verify the audit log."),
     "quotas": ("keyturn.cli.quotas:quotas", "Look at balances, and top them up."),
     "webhooks": ("keyturn.cli.webhooks:webhooks", "Send events to endpoints, and look after deliveries."),

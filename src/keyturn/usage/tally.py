@@ -86,8 +86,8 @@ async def recover(database: Database, folder: Path) -> int:
             continue
         file.remove()
         lost += committed.value
-        if committed.value:
-            _log.error("usage was lost", node=node, counted=counted, lost=committed.value)
+        log = _log.warning if committed.value else _log.info
+        log("usage of a killed process was settled", node=node, counted=counted, lost=committed.value)
     return lost
 
 
