@@ -52,6 +52,7 @@ class Reporter:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.sent = 0
+        self.refused = 0
         self.lost = 0
         self.failures = 0
 
@@ -78,7 +79,8 @@ class Reporter:
         """Return what was counted, is with the server, and was lost."""
         with self._lock:
             counted, dropped = self.counts.counted, self.counts.dropped
-        return {"counted": counted, "reported": self.sent, "lost": self.lost + dropped}
+        lost = self.lost + dropped + self.refused
+        return {"counted": counted, "reported": self.sent, "lost": lost, "waiting": len(self._waiting)}
 
     def _run(self) -> None:
         import httpx  # 230 ms, in the thread
@@ -119,7 +121,8 @@ class Reporter:
                 self.failures += 1
                 return False
             else:
-                self.sent += accepted.counted
+                self.sent += total(batch) if accepted.repeated else accepted.counted
+                self.refused += accepted.refused
             self._waiting.popleft()
             if self._journal is not None:
                 self._journal.acknowledge(batch.batch_id)
