@@ -26,6 +26,7 @@ def _create_one_of_each(server: RunningServer) -> dict[str, dict[str, str]]:
             made: dict[str, Any] = answer.json()
             return made
 
+        create("plans", name="some-plan")
         create("keyspaces", name="some-api", prefix="acme", environment="dev")
         create("workspaces", name="some-workspace")
         create("roles", name="some-role")
@@ -34,6 +35,8 @@ def _create_one_of_each(server: RunningServer) -> dict[str, dict[str, str]]:
         token = create(f"principals/{principal['id']}/tokens", name="some-token")
     return {
         "keyspaces": {"name": "some-api"},
+        "plans": {"name": "some-plan"},
+        "owners": {"name": "alice"},
         "workspaces": {"name": "some-workspace"},
         "roles": {"name": "some-role", "principal_id": principal["id"]},
         "keys": {"key_id": key["id"]},

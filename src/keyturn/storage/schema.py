@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     TypedColumns,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -322,6 +323,13 @@ issued_key = Table(
     Index(None, "workspace", "id"),
     Index(None, "workspace", "owner", "id"),
     Index(None, "keyspace", "id"),
+    Index(
+        None,
+        "plan",
+        "keyspace",
+        sqlite_where=text("plan IS NOT NULL"),
+        postgresql_where=text("plan IS NOT NULL"),
+    ),
 )
 
 

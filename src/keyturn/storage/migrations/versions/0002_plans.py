@@ -20,6 +20,13 @@ def upgrade() -> None:
             op.add_column(table, sa.Column(column, sa.Text(), nullable=True))
     op.add_column("keyspace", sa.Column("default_plan", sa.Text(), nullable=True))
     op.add_column("issued_key", sa.Column("plan", sa.Text(), nullable=True))
+    op.create_index(
+        op.f("ix_issued_key_plan_keyspace"),
+        "issued_key",
+        ["plan", "keyspace"],
+        sqlite_where=sa.text("plan IS NOT NULL"),
+        postgresql_where=sa.text("plan IS NOT NULL"),
+    )
     op.create_table(
         "plan",
         sa.Column("id", sa.Text(), nullable=False),
