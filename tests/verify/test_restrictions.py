@@ -1,6 +1,6 @@
 import ipaddress
 import re
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 import pytest
@@ -363,7 +363,7 @@ def test_what_is_accepted_when_written_can_be_enforced() -> None:
     check_restrictions(restrictions)
     checker = compile_restrictions(restrictions)
     assert checker is not None
-    good = {"ip": "10.0.0.1", "origin": EXACT, "method": "GET", "path": "/a"}
+    good: dict[str, Any] = {"ip": "10.0.0.1", "origin": EXACT, "method": "GET", "path": "/a"}
     assert checker.failure(Request("x", **good)) is None
     for name, expected in (("ip", "cidr"), ("origin", "origin"), ("method", "endpoint"), ("path", "endpoint")):
         assert checker.failure(Request("x", **{key: value for key, value in good.items() if key != name})) == expected

@@ -89,22 +89,22 @@ def explain_charges(request: Request, version: VersionPolicy, admission: Admissi
     ]
     quotas = {} if admission is None else {report.name: report for report in admission.quotas}
     limits = {} if admission is None else {report.name: report for report in admission.limits}
-    refused_by = "" if admission is None or admission.verdict else admission.verdict.check
+    refused = frozenset() if admission is None else frozenset((*admission.shadow, admission.verdict.check))
     for quota in terms.quotas:
         left = quotas.get(quota.name)
         detail = None if left is None else f"{left.remaining} left"
-        found.append(_charge("quota", quota, terms, left, detail, refused_by))
+        found.append(_charge("quota", quota, terms, left, detail, refused))
     for limit in terms.limits:
         stands = limits.pop(limit.name, None)
         detail = None if stands is None else _standing_of(stands)
-        found.append(_charge("limit", limit, terms, stands, detail, refused_by))
+        found.append(_charge("limit", limit, terms, stands, detail, refused))
     for name, report in limits.items():
         found.append(_check(f"limit:{name}", "request", passed=not report.exceeded, detail=_standing_of(report)))
     if admission is not None and admission.store_failed:
         found.append(
             _check("limit_store", "request", passed=bool(admission.verdict), detail="the counters cannot be asked")
         )
-    if refused_by == "quota":
+    if "quota" in refused:
         found.append(Check("quota_store", "fail", "request", "the balances cannot be asked"))
     return tuple(found)
 
@@ -115,15 +115,15 @@ def _charge(
     terms: Terms,
     report: LimitReport | QuotaReport | None,
     detail: str | None,
-    refused_by: str,
+    refused: frozenset[str],
 ) -> Check:
     name = f"{kind}:{rule.name}"
     source = terms.sources[name]
     shown = f"shadow:{name}" if rule.mode == SHADOW else name
     if report is not None:
         return _check(shown, source, passed=not report.exceeded, detail=detail)
-    if name == refused_by:
-        return Check(shown, "fail", source, "what it is shared by is not known")
+    if name in refused:
+        return Check(shown, "fail", source)
     return Check(shown, "skipped", source)
 
 
