@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -128,6 +130,24 @@ async def test_every_spelling_of_loopback_is_refused(site: Site) -> None:
         answer = await sender.send(f"https://{host}:{site.port}/", HEADERS, b"{}")
         assert answer.status is None
     assert site.requests == []
+
+
+async def test_a_name_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attempt ends in time, and the thread that still waits holds nobody up."""
+    answered = threading.Event()
+
+    def hang(*_: object, **__: object) -> list[object]:
+        answered.wait(10)
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    answer = await HttpSender(seconds=0.1).send(f"https://{NAME}/", HEADERS, b"{}")
+    answered.set()
+    assert (answer.status, answer.error) == (None, "no answer within 0.1 s")
+    for thread in threading.enumerate():
+        if thread.name == "webhook-resolver":
+            assert thread.daemon
+            await asyncio.to_thread(thread.join, 5)
 
 
 async def test_a_redirect_is_not_followed(site: Site) -> None:

@@ -102,7 +102,7 @@ class Dispatcher:
         self._lease_until = 0.0
         self._stand_after = 0.0
         self._retain_after = 0.0
-        self._seen: int | None = None
+        self._seen: outbox.Look | None = None
         self._woken = asyncio.Event()
         self._sending: dict[asyncio.Task[None], _Parcel] = {}
         self._delivered = self._failed = self._dead = self._failures = 0
@@ -140,10 +140,15 @@ class Dispatcher:
         seen, busy = self._seen, self._busy()
         # Who does not lead looks after claims too: their leader may have been killed.
         claimed = not self._is_leader
-        (has_news, seen), due = await self._database.read(
-            lambda c: (outbox.look(c, seen), delivery_store.due_endpoints(c, now, busy, claimed=claimed))
-        )
-        self._seen = seen
+
+        def look(connection: Connection) -> tuple[outbox.Look, list[str]]:
+            found = outbox.look(connection, seen)
+            if not found.has_endpoints:
+                return found, []
+            return found, delivery_store.due_endpoints(connection, now, busy, claimed=claimed)
+
+        found, due = await self._database.read(look)
+        self._seen, has_news = found, found.has_news
         retains = self._database.clock.boottime() >= self._retain_after
         if not (has_news or due or retains or (self._sending and self._is_leader)):
             return 0

@@ -8,6 +8,7 @@ below it is still to come.  An endpoint that is disabled gets its deliveries as 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
@@ -36,20 +37,35 @@ def read_cursor(connection: Connection) -> int | None:
     return connection.execute(select(webhook_cursor.c.seq).where(webhook_cursor.c.id == 1)).scalar()
 
 
-def look(connection: Connection, after: int | None) -> tuple[bool, int]:
-    """Tell whether there is anything to write, and up to which number there is nothing to fan out.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at the log has found."""
 
-    `after` is what an earlier look answered: a log that is of no endpoint's interest costs hardly a write.
+    has_endpoints: bool
+    has_news: bool
+    """Whether there is anything to write."""
+    log_id: str
+    up_to: int
+    """Up to this number of that log there is nothing to fan out."""
+
+
+def look(connection: Connection, before: Look | None) -> Look:
+    """Look for something to fan out, going on from what an earlier look has found.
+
+    A log that is of no endpoint's interest costs hardly a write, and without endpoints hardly a read.
     """
-    cursor, head = read_cursor(connection), read_head(connection).seq
     endpoints = store.all_living(connection)
     if not endpoints:
-        return False, head
-    start = max(_start(cursor, endpoints), after or 0)
-    events, up_to = _events_after(connection, start, head)
+        return Look(has_endpoints=False, has_news=False, log_id="", up_to=0)
+    cursor, head = read_cursor(connection), read_head(connection)
+    # A log that was begun anew may give numbers again.
+    seen = before.up_to if before is not None and before.log_id == head.log_id else 0
+    start = max(_start(cursor, endpoints), seen)
+    events, up_to = _events_after(connection, start, head.seq)
     if any(wants(one, event) for event in events for one in endpoints):
-        return True, start
-    return up_to - (cursor or 0) > BEHIND_MAX, up_to
+        return Look(has_endpoints=True, has_news=True, log_id=head.log_id, up_to=start)
+    behind = up_to - (cursor or 0) > BEHIND_MAX
+    return Look(has_endpoints=True, has_news=behind, log_id=head.log_id, up_to=up_to)
 
 
 def fan_out(connection: Connection, now: float) -> tuple[int, bool]:
