@@ -30,6 +30,7 @@ def _create_one_of_each(server: RunningServer) -> dict[str, dict[str, str]]:
         create("keyspaces", name="some-api", prefix="acme", environment="dev")
         create("workspaces", name="some-workspace")
         create("roles", name="some-role")
+        create("webhooks", name="some-hook", url="https://hooks.example.invalid/")
         key = create("keys", keyspace="some-api", owner="alice", purpose="test")
         principal = create("principals", kind="user", name="somebody")
         token = create(f"principals/{principal['id']}/tokens", name="some-token")
@@ -39,6 +40,7 @@ def _create_one_of_each(server: RunningServer) -> dict[str, dict[str, str]]:
         "owners": {"name": "alice"},
         "workspaces": {"name": "some-workspace"},
         "roles": {"name": "some-role", "principal_id": principal["id"]},
+        "webhooks": {"name": "some-hook"},
         "keys": {"key_id": key["id"]},
         "principals": {"principal_id": principal["id"], "token_id": token["id"]},
     }
