@@ -45,6 +45,7 @@ if __name__ == "__main__":
 
     server = ThreadedWSGIServer(("127.0.0.1", int(os.environ.get("PORT", "8000"))), WSGIRequestHandler)
     server.set_app(app)
+    verifier.wait_ready()
     try:
         server.serve_forever()
     finally:

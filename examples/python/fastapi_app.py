@@ -5,6 +5,7 @@
 Keys are verified inside this process; `/orders` needs the scope `orders:read`.
 """
 
+import asyncio
 import os
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,8 +23,9 @@ reads_orders = Protect(verifier, scopes="orders:read")
 
 @asynccontextmanager
 async def lifespan(_app: FastAPI):
+    await asyncio.to_thread(verifier.wait_ready)
     yield
-    verifier.close()
+    await verifier.aclose()
 
 
 app = FastAPI(lifespan=lifespan)

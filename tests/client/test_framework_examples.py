@@ -86,8 +86,11 @@ def test_it_admits_limits_and_refuses_and_its_usage_is_recorded(application: str
         while sum(version.uses for version in keyturn.key(made.id).versions) < 3:
             assert time.monotonic() < deadline, "the usage was not recorded"
             time.sleep(0.1)
-        assert keyturn.revoke(made.id).effective
-        assert _get(application, headers).status_code == 401
+        # An application that an earlier test has killed counts as a node for as long as its keyspace may be stale.
+        assert keyturn.revoke(made.id).state == "revoked"
+        while _get(application, headers).status_code != 401:
+            assert time.monotonic() < deadline, "the revocation did not arrive"
+            time.sleep(0.05)
 
 
 def _get(application: str, headers: dict[str, str]) -> httpx.Response:
