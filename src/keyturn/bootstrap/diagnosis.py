@@ -1,7 +1,7 @@
 """What can be told of an installation from its own files and database, for `keyturn doctor`.
 
     serving rules -> data folder -> disk -> lock -> limit store -> database -> schema -> root key -> restore -> writes
-                  -> file (SQLite) -> clock -> nodes -> audit -> checkpoint sink
+                  -> file (SQLite) -> clock -> nodes -> audit -> quotas -> checkpoint sink
 
 Every finding says what was looked at, how it is, and what to do next.  Nothing is created or changed, and no finding
 holds a secret.  A check that cannot be made because of a fault before it is left out.
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from sqlalchemy import func, select, text
 
 from keyturn.audit.sinks import open_sink
+from keyturn.bootstrap.balances import wrong_balances
 from keyturn.bootstrap.folder import LOCK_NAME
 from keyturn.bootstrap.preparation import TOKEN_NAME
 from keyturn.errors import ConfigError, KeyturnError
@@ -51,6 +52,7 @@ CLOCK_SECONDS_MAX: Final = 2.0
 NODE_SECONDS_MAX: Final = 60.0
 NODE_BEHIND_MAX: Final = 1000
 UNBUILT_SECONDS_MAX: Final = 30.0
+QUOTAS_SECONDS: Final = 300.0
 MIB: Final = 2**20
 
 
@@ -242,6 +244,7 @@ async def _schema(settings: Settings, database: Database, found: list[Finding]) 
     found.extend(await database.read(_time_and_nodes))
     found.extend(await database.read(partial(_sharing, settings)))
     found.append(await database.read(_audit))
+    found.append(_quotas(await database.read(wrong_balances, within_seconds=QUOTAS_SECONDS)))
 
 
 async def _root_key(settings: Settings, database: Database) -> Finding:
@@ -304,6 +307,12 @@ def _time_and_nodes(connection: Connection) -> list[Finding]:
     if not any(one.check == "nodes" for one in found):
         found.append(Finding("nodes", "ok", f"{len(registered)} registered, none behind"))
     return found
+
+
+def _quotas(wrong: str | None) -> Finding:
+    if wrong is None:
+        return Finding("quotas", "ok", "every balance adds up, to the unit")
+    return Finding("quotas", "fault", wrong, "keep a backup of it as it is, and report this: it is a bug")
 
 
 def _audit(connection: Connection) -> Finding:
