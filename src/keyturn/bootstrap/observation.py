@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from keyturn.audit.store import oldest_unbuilt, unbuilt_leaves
+from keyturn.bootstrap.balances import quota_families
 from keyturn.bootstrap.limiting import limiter_checks, limiter_families
 from keyturn.bootstrap.preparation import is_refused
 from keyturn.errors import KeyturnError
 from keyturn.http.health import HealthCheck, Monitor
 from keyturn.keys.callers import STALE_AFTER_SECONDS
-from keyturn.telemetry.metrics import Family, counter, gauge
+from keyturn.telemetry.metrics import Family, Sample, counter, gauge
 from keyturn.webhooks.dispatcher import backlog
 
 if TYPE_CHECKING:
@@ -123,8 +124,25 @@ class Observation:
         yield counter("keyturn_read_throughs", "Verifications answered from the database.", lookup.read_throughs)
         yield counter("keyturn_usage_counted", "Verifications counted as usage.", usage.counted)
         yield gauge("keyturn_usage_waiting", "Usage entries not yet written.", usage.waiting)
-        yield counter("keyturn_usage_lost", "Verifications whose usage could not be written.", usage.lost)
+        yield counter("keyturn_usage_written", "Verifications whose usage is in the database.", usage.written)
+        yield gauge("keyturn_usage_in_doubt", "Verifications in a write whose outcome is unknown.", usage.in_doubt)
+        yield counter(
+            "keyturn_usage_lost",
+            "Verifications whose usage was lost, here or by a process that this one found killed.",
+            usage.lost + usage.recovered,
+        )
         yield counter("keyturn_usage_failures", "Usage writes that failed and are tried again.", usage.failures)
+        yield from quota_families(application.quota_keeper)
+        shadow = application.verification.charging.shadow_refusals
+        yield Family(
+            "keyturn_shadow_refusals",
+            "Verifications that a rule in shadow would have refused.",
+            "counter",
+            [
+                Sample("_total", {"keyspace": keyspace, "check": check}, count)
+                for (keyspace, check), count in sorted(shadow.items())
+            ],
+        )
         yield counter("keyturn_rehashed", "Digests moved to the newest pepper.", application.rehasher.rehashed)
         yield counter("keyturn_unauthenticated", "Requests without a valid token.", application.unauthenticated.total)
         yield gauge("keyturn_audit_leader", "Whether this worker builds the audit trees.", int(builder.leader))
