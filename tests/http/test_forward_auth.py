@@ -249,6 +249,14 @@ async def test_only_envoy_takes_options_from_a_header(client: httpx.AsyncClient,
     assert verdicts.last["keyspace"] == "orders"
 
 
+async def test_options_that_are_there_twice_admit_nobody(client: httpx.AsyncClient, verdicts: Verdicts) -> None:
+    """One of the two could be the client's."""
+    twice = [*ASKING.items(), ("X-Keyturn-Options", "keyspace=orders"), ("X-Keyturn-Options", "keyspace=orders")]
+    answer = await client.get("/auth/envoy/a", headers=twice)
+    assert (answer.status_code, answer.json()["code"]) == (503, "gateway_options")
+    assert verdicts.asked == []
+
+
 async def test_each_dialect_tells_the_original_request(client: httpx.AsyncClient, verdicts: Verdicts) -> None:
     original = {"X-Original-Method": "PUT", "X-Original-URI": "/a%2Fb?secret=1"}
     forwarded = {"X-Forwarded-Method": "PATCH", "X-Forwarded-Uri": "/c?secret=1"}

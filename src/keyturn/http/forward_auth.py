@@ -26,9 +26,9 @@ from keyturn.access.caller import Credentials
 from keyturn.errors import ConfigError, InputError, KeyturnError, UnauthenticatedError, UnavailableError
 from keyturn.http import problems
 from keyturn.http.edge import scope_request_id
-from keyturn.http.gateway_options import GatewayOptions, parse_options
+from keyturn.http.gateway_options import parse_options
 from keyturn.http.identity import Headers, identity_headers
-from keyturn.http.presented import presented_key
+from keyturn.http.presented import Told, presented_key, told_by
 from keyturn.kernel.clock import boottime
 from keyturn.kernel.secret import Secret
 from keyturn.verify.forwarded import vouched_address
@@ -39,6 +39,7 @@ from keyturn.wire.verification import VerifyRequest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from keyturn.http.gateway_options import GatewayOptions
     from keyturn.http.lanes import Receive, Scope, Send
     from keyturn.keys.verification import VerifyService
     from keyturn.wire.verification import LimitReport, QuotaReport, VerifyResponse
@@ -47,8 +48,10 @@ ENVOY_PATH: Final = "/auth/envoy"
 REALM: Final = "keyturn"
 _PASSED_BY_NGINX: Final = frozenset({200, 401, 403})
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9._~+/=-]{1,512}")
+_OPTIONS: Final = b"x-keyturn-options"
 _FIXED: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 _ANSWERS_MAX: Final = 4096
+_FORWARDED_KEPT_MAX: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class ForwardAuthLane:
         self._draining = asyncio.Event() if draining is None else draining
         self._observe = observe
         self._admitted: dict[str, tuple[VerifyResponse, Headers]] = {}
+        self._clients: dict[tuple[str, bytes], str | None] = {}
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Serve one request; its body stays unread."""
@@ -104,15 +108,16 @@ class ForwardAuthLane:
 
     async def _decide(self, scope: Scope, dialect: Dialect) -> tuple[Refusal | None, Headers]:
         started = boottime()
-        headers: Headers = scope["headers"]
-        token = _gateway_token(headers)
-        written = scope["query_string"] if dialect is not ENVOY else _only(headers, b"x-keyturn-options")
-        options = parse_options(written or b"")
-        key = presented_key(headers, options)
+        told = told_by(scope["headers"])
+        token = told.values.get(b"x-keyturn-token")
+        if token is None or not _TOKEN.fullmatch(token):
+            raise _unproven()
+        options = parse_options(scope["query_string"] if dialect is not ENVOY else _options_header(told))
+        key = presented_key(told, options)
         if key is None:
             return missing_key(REALM), [(b"x-keyturn-code", b"MISSING_KEY")]
-        asked = self._question(scope, dialect, options, key)
         gateway = _peer(scope)
+        asked = self._question(scope, told.values, dialect, options, key)
         answer = self._service.verify_now(token, gateway, asked)
         if answer is None:
             credentials = Credentials(Secret(token), gateway, scope_request_id(scope))
@@ -123,27 +128,41 @@ class ForwardAuthLane:
             return None, self._identity(answer)
         return _refused(answer, options), [(b"x-keyturn-code", answer.code.encode("ascii"))]
 
-    def _question(self, scope: Scope, dialect: Dialect, options: GatewayOptions, key: str) -> VerifyRequest:
-        headers: Headers = scope["headers"]
+    def _question(
+        self, scope: Scope, told: dict[bytes, bytes], dialect: Dialect, options: GatewayOptions, key: str
+    ) -> VerifyRequest:
         if dialect.method is None or dialect.uri is None:
             method, path = scope["method"].encode("latin-1"), _behind_prefix(scope)
         else:
-            method, path = _only(headers, dialect.method), _only(headers, dialect.uri)
-        path = None if path is None else path.partition(b"?")[0]
-        origin = _only(headers, b"origin") or _only(headers, b"referer")
-        forwarded = b",".join(value for name, value in headers if name == b"x-forwarded-for").decode("latin-1")
-        agent = _only(headers, b"user-agent")
+            method, path = told.get(dialect.method), told.get(dialect.uri)
+        agent = told.get(b"user-agent")
         return VerifyRequest(
             key=key,
             scopes=options.scopes,
-            ip=vouched_address(_peer(scope) or "", forwarded, self._trusted_proxies),
-            origin=_told(origin, 2048),
-            method=_told(method, 32),
-            path=_told(path, 8192),
+            ip=self._client(scope),
+            origin=_within(told.get(b"origin") or told.get(b"referer"), 2048),
+            method=_within(method, 32),
+            path=_within(None if path is None else path.partition(b"?")[0], 8192),
             user_agent=None if agent is None else agent[:1024].decode("latin-1"),
             keyspace=options.keyspace,
             cost=options.cost,
         )
+
+    def _client(self, scope: Scope) -> str | None:
+        """Return the address of the client as a listed gateway tells it; what is told again is read once."""
+        forwarded = b",".join([value for name, value in scope["headers"] if name == b"x-forwarded-for"])
+        peer = _peer(scope)
+        if not forwarded or peer is None:
+            return None
+        try:
+            return self._clients[peer, forwarded]
+        except KeyError:
+            address = vouched_address(peer, forwarded.decode("latin-1"), self._trusted_proxies)
+        if len(self._clients) >= _ANSWERS_MAX:
+            self._clients.clear()
+        if len(forwarded) <= _FORWARDED_KEPT_MAX:
+            self._clients[peer, forwarded] = address
+        return address
 
     def _identity(self, answer: VerifyResponse) -> Headers:
         """Return the headers of an answer that admits; what is answered again and again is encoded once."""
@@ -159,11 +178,10 @@ class ForwardAuthLane:
         return headers
 
 
-def _gateway_token(headers: Headers) -> bytes:
-    token = _only(headers, b"x-keyturn-token")
-    if token is None or not _TOKEN.fullmatch(token):
-        raise _unproven()
-    return token
+def _options_header(told: Told) -> bytes:
+    if _OPTIONS in told.repeated:
+        raise UnavailableError("the header X-Keyturn-Options is there more than once", code="gateway_options")
+    return told.values.get(_OPTIONS, b"")
 
 
 def _unproven() -> UnavailableError:
@@ -174,15 +192,12 @@ def _unproven() -> UnavailableError:
     )
 
 
-def _only(headers: Headers, name: bytes) -> bytes | None:
-    """Return the value of a header that is there once; of two, nobody knows which is the gateway's."""
-    found = [value for key, value in headers if key == name]
-    return found[0].strip() if len(found) == 1 else None
-
-
 def _peer(scope: Scope) -> str | None:
     client = scope.get("client")
-    return client[0].removeprefix("::ffff:") if client and client[0] else None
+    if not client or not client[0]:
+        return None
+    address: str = client[0]
+    return address.removeprefix("::ffff:") if "." in address else address
 
 
 def _behind_prefix(scope: Scope) -> bytes | None:
@@ -191,7 +206,7 @@ def _behind_prefix(scope: Scope) -> bytes | None:
     return raw[len(prefix) :] or b"/" if raw.startswith(prefix) else None
 
 
-def _told(value: bytes | None, longest: int) -> str | None:
+def _within(value: bytes | None, longest: int) -> str | None:
     """Return what is told of a request, None for what is longer than verify takes: a restriction on it denies."""
     return None if value is None or len(value) > longest else value.decode("latin-1")
 

@@ -12,27 +12,52 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from keyturn.wire.verification import PRESENTED_MAX
 
 if TYPE_CHECKING:
     from keyturn.http.gateway_options import GatewayOptions
-    from keyturn.http.peer import RawHeaders
 
 _AUTHORIZATION: Final = b"authorization"
 _API_KEY: Final = b"x-api-key"
+_NONE: Final[frozenset[bytes]] = frozenset()
 
 
-def presented_key(headers: RawHeaders, options: GatewayOptions) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The headers of a request by name; of one that is repeated nobody knows which counts, so it has no value."""
+
+    values: dict[bytes, bytes]
+    repeated: frozenset[bytes]
+
+
+def told_by(headers: list[tuple[bytes, bytes]]) -> Told:
+    """Sort the headers of a request by name."""
+    values = dict(headers)
+    if len(values) == len(headers):
+        return Told(values, _NONE)
+    names = [name for name, _ in headers]
+    repeated = frozenset(name for name in values if names.count(name) > 1)
+    return Told({name: value for name, value in values.items() if name not in repeated}, repeated)
+
+
+def presented_key(told: Told, options: GatewayOptions) -> str | None:
     """Return the key, None when there is none, more than one, or what cannot be one."""
-    named = options.header
+    named = options.header or _API_KEY
     found: list[bytes] = []
-    for name, value in headers:
-        if name == _AUTHORIZATION:
-            if named is None or named == _AUTHORIZATION or options.basic is not None:
-                found += _of_authorization(value, options)
-        elif name == (named or _API_KEY):
+    if options.header in {None, _AUTHORIZATION} or options.basic is not None:
+        if _AUTHORIZATION in told.repeated:
+            return None
+        value = told.values.get(_AUTHORIZATION)
+        if value is not None:
+            found += _of_authorization(value, options)
+    if named != _AUTHORIZATION:
+        if named in told.repeated:
+            return None
+        value = told.values.get(named)
+        if value is not None:
             found.append(value.strip())
     if len(found) != 1:
         return None
