@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from keyturn.client.middleware.protection import Call, Protection, Question
@@ -35,9 +36,8 @@ class AsyncAsker:
     def __init__(self, verifier: Any, protection: Protection) -> None:  # noqa: ANN401 -- three kinds, told apart here
         """Find out how the verifier is to be asked."""
         self._protection = protection
-        self._verifier = verifier
-        self._verify = getattr(verifier, "averify", None) or verifier.verify
-        self._threaded = not inspect.iscoroutinefunction(self._verify)
+        self._verify = _awaited(getattr(verifier, "averify", None) or verifier.verify)
+        self._release = _awaited(getattr(verifier, "arelease", None) or verifier.release)
 
     async def ask(self, call: Call) -> Verification | Refusal:
         """Return the verdict that admits, or the answer that refuses; never raises for a failure to verify."""
@@ -45,10 +45,7 @@ class AsyncAsker:
         if not isinstance(question, Question):
             return question
         try:
-            if self._threaded:
-                verdict = await asyncio.to_thread(self._verify, question.key, **question.call)
-            else:
-                verdict = await self._verify(question.key, **question.call)
+            verdict: Verification = await self._verify(question.key, **question.call)
         except KeyturnError as error:
             _log.error("a key could not be verified: %s", error)
             return self._protection.failure()
@@ -59,9 +56,7 @@ class AsyncAsker:
         if not verification.slots:
             return
         try:
-            given = self._verifier.release(verification.slots)
-            if inspect.isawaitable(given):
-                await given
+            await self._release(verification.slots)
         except KeyturnError as error:
             _log.warning("slots were not given back and will expire: %s", error)
 
@@ -101,6 +96,11 @@ def call_of(scope: Scope) -> Call:
     raw: bytes | None = scope.get("raw_path")
     path = scope["path"] if raw is None else raw.decode("latin-1")
     return Call(scope.get("method", "GET"), path, headers, client[0] if client else None)
+
+
+def _awaited(call: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    """Return a call that is awaited; one that blocks runs in a thread."""
+    return call if inspect.iscoroutinefunction(call) else partial(asyncio.to_thread, call)
 
 
 def _telling(verification: Verification, send: Send) -> Send:
