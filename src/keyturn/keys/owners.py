@@ -14,7 +14,7 @@ from msgspec import UNSET
 from keyturn.access.moments import require_revision, shown
 from keyturn.access.owners import owner_resource
 from keyturn.access.paging import page
-from keyturn.errors import InputError, not_found
+from keyturn.errors import BrokenInvariantError, InputError, not_found
 from keyturn.kernel.ids import new_id
 from keyturn.keys import limit_rules, plan_store
 from keyturn.keys.answers import effect_of, fields_of
@@ -84,14 +84,10 @@ class OwnerService:
 
         def work(op: Operation) -> tuple[OwnerDetail, float]:
             op.authorise(Action.OWNER_UPDATE, owner_resource(name), kind="owner", name=name[:64])
-            found = plan_store.load_owner(op.connection, op.workspace, name, lock=True) or _new(op, name)
-            require_revision(if_match, found.revision)
-            changed = _updated(op, found, request)
-            if changed == found:
-                op.unchanged()
-                op.announce(ChangeKind.OWNER, found.id, awaited=True)
-            else:
-                changed = _save(op, found, changed)
+            # Again when another node was first to put the owner on record.
+            changed = _changed(op, name, request, if_match) or _changed(op, name, request, if_match)
+            if changed is None:
+                raise BrokenInvariantError(f"owner {name!r} is on record and cannot be found")
             bound = bound_of(op, plan_store.bounds_of_owner(op.connection, op.workspace, name))
             return _shown(op, changed), bound
 
@@ -125,6 +121,17 @@ def _new(op: Operation, name: str) -> Owner:
     )
 
 
+def _changed(op: Operation, name: str, request: UpdateOwner, if_match: int | None) -> Owner | None:
+    found = plan_store.load_owner(op.connection, op.workspace, name, lock=True) or _new(op, name)
+    require_revision(if_match, found.revision)
+    changed = _updated(op, found, request)
+    if changed == found:
+        op.unchanged()
+        op.announce(ChangeKind.OWNER, found.id, awaited=True)
+        return found
+    return _save(op, found, changed)
+
+
 def _updated(op: Operation, found: Owner, request: UpdateOwner) -> Owner:
     given: dict[str, Any] = {}
     if request.plan is not UNSET:
@@ -137,12 +144,13 @@ def _updated(op: Operation, found: Owner, request: UpdateOwner) -> Owner:
     return replace(found, **given)
 
 
-def _save(op: Operation, was: Owner, changed: Owner) -> Owner:
+def _save(op: Operation, was: Owner, changed: Owner) -> Owner | None:
+    """Store and record the change; None when somebody else put the owner on record meanwhile."""
     saved = replace(changed, revision=was.revision + 1, updated_at=op.now, updated_by=op.caller.principal)
     if was.revision:
         plan_store.update_owner(op.connection, saved)
-    else:
-        plan_store.insert_owner(op.connection, saved)
+    elif not plan_store.insert_owner(op.connection, saved):
+        return None
     op.record(
         Action.OWNER_UPDATE,
         owner_resource(saved.name).name,

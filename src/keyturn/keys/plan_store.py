@@ -11,6 +11,7 @@ from keyturn.errors import BrokenInvariantError
 from keyturn.keys import store
 from keyturn.keys.model import REVOKED, Owner, Plan
 from keyturn.storage.schema import issued_key, key_owner, keyspace, plan
+from keyturn.storage.upsert import insert_on_conflict
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
@@ -187,9 +188,15 @@ def _plan(row: Any) -> Plan:  # noqa: ANN401 -- a row of `plan`
 # --- owners ------------------------------------------------------------------------------------------------------
 
 
-def insert_owner(connection: Connection, made: Owner) -> None:
-    """Store what is set for an owner for the first time."""
-    connection.execute(insert(key_owner).values(_owner_values(made)))
+def insert_owner(connection: Connection, made: Owner) -> bool:
+    """Store what is set for an owner for the first time; False when another node has just done so.
+
+    On PostgreSQL this waits for a node that is inserting the same name.
+    """
+    done = connection.execute(
+        insert_on_conflict(connection, key_owner).values(_owner_values(made)).on_conflict_do_nothing()
+    )
+    return bool(done.rowcount == 1)
 
 
 def update_owner(connection: Connection, changed: Owner) -> None:
