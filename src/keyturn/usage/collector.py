@@ -42,7 +42,8 @@ PRUNE_SECONDS: Final = 3600.0
 ENTRIES_MAX: Final = 20_000
 """Distinct entries that wait; past it details are dropped first, then counts, which are counted as lost."""
 KNOWN_MAX: Final = 65_536
-UNIT_ROWS_MAX: Final = 1000
+UNIT_ROWS_MAX: Final = 250
+"""Rows of one transaction: others that write do not wait for a whole flush."""
 
 _Key = tuple[str, str, int, "str | None", "str | None", "str | None", "str | None", "str | None"]
 """Version, outcome, minute, and what was told of the caller."""

@@ -11,6 +11,7 @@ what it does not know is decided in the transaction that writes it, against the 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
@@ -37,6 +38,7 @@ CAPS: Final = {
 KEYSPACE_CAPS: Final = {dimension: 5 * cap for dimension, cap in CAPS.items()}
 """Values of a keyspace as a whole within an hour."""
 
+ASKED_MAX: Final = 500
 REMEMBERED_MAX: Final = 65_536
 FULL_MAX: Final = 16_384
 
@@ -107,45 +109,53 @@ def decide(connection: Connection, asked: Iterable[Where]) -> tuple[dict[Where, 
 
     To be called in the transaction that stores them.
     """
-    held: dict[Group, set[str]] = {}
-    places: dict[Where, Place] = {}
-    for where in asked:
-        keyspace, key, hour, told = where
-        found: list[str | None] = []
-        for level, caps in ((key, CAPS), ("", KEYSPACE_CAPS)):
-            for dimension, value in zip(TOLD, values_of(told), strict=True):
-                if value is None:
-                    found.append(None)
-                    continue
-                group = (keyspace, level, dimension, hour)
-                own = held.get(group)
-                if own is None:
-                    own = held[group] = _stored(connection, group)
-                if value not in own and len(own) < caps[dimension]:
-                    own.add(value)
-                found.append(value if value in own else OTHER)
-        places[where] = tuple(found)
+    wheres = list(asked)
+    held = _stored(connection, wheres)
+    places = {where: _place(where, held) for where in wheres}
     full = {group: frozenset(own) for group, own in held.items() if len(own) >= _cap(group)}
     return places, full
+
+
+def _place(where: Where, held: dict[Group, set[str]]) -> Place:
+    keyspace, key, hour, told = where
+    values = values_of(told)
+    found: list[str | None] = []
+    for level, caps in ((key, CAPS), ("", KEYSPACE_CAPS)):
+        for dimension, value in zip(TOLD, values, strict=True):
+            if value is None:
+                found.append(None)
+                continue
+            own = held[keyspace, level, dimension, hour]
+            if value not in own and len(own) < caps[dimension]:
+                own.add(value)
+            found.append(value if value in own else OTHER)
+    return tuple(found)
 
 
 def _cap(group: Group) -> int:
     return (CAPS if group[1] else KEYSPACE_CAPS)[group[2]]
 
 
-def _stored(connection: Connection, group: Group) -> set[str]:
-    keyspace, key, dimension, hour = group
+def _stored(connection: Connection, wheres: list[Where]) -> defaultdict[Group, set[str]]:
+    """Return what the groups hold: one query for many keys, since an hour begins for all of them at once."""
+    held: defaultdict[Group, set[str]] = defaultdict(set)
+    keyspaces = sorted({where[0] for where in wheres})
+    hours = sorted({where[2] for where in wheres})
+    keys = ["", *sorted({where[1] for where in wheres})]
     table = usage_dimension.c
-    rows = connection.execute(
-        select(table.value)
-        .distinct()
-        .where(
-            table.keyspace == keyspace,
-            table.key == key,
-            table.dimension == str(dimension),
-            table.period == str(Period.HOUR),
-            table.start == hour,
-            table.value != OTHER,
+    for first in range(0, len(keys) if wheres else 0, ASKED_MAX):
+        rows = connection.execute(
+            select(table.keyspace, table.key, table.dimension, table.start, table.value)
+            .distinct()
+            .where(
+                table.keyspace.in_(keyspaces),
+                table.key.in_(keys[first : first + ASKED_MAX]),
+                table.dimension.in_([str(one) for one in TOLD]),
+                table.period == str(Period.HOUR),
+                table.start.in_(hours),
+                table.value != OTHER,
+            )
         )
-    )
-    return {row.value for row in rows}
+        for keyspace, key, dimension, hour, value in rows:
+            held[keyspace, key, Dimension(dimension), hour].add(value)
+    return held
