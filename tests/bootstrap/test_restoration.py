@@ -20,6 +20,7 @@ from keyturn.wire.access import CreateGrant, CreatePrincipal
 from keyturn.wire.audit import AuditFilter
 from keyturn.wire.keys import CreateKeyspace, IssueKey, IssueToken, RetireKey, RevokeKey, RevokeReason, RotateKey
 from keyturn.wire.keys import UpdateKey as ChangeKey
+from keyturn.wire.plans import CreatePlan, UpdateOwner, UpdatePlan
 from keyturn.wire.verification import VerifyRequest
 
 
@@ -85,6 +86,8 @@ async def live(application: Application, story: Story) -> None:
     await keys.rotate(credentials, story.keys["retired"][0], RotateKey(overlap_seconds=3600))
     await keys.retire(credentials, story.keys["retired"][0], RetireKey(force=True))
     await keys.update(credentials, story.keys["updated"][0], ChangeKey(purpose="narrowed"))
+    await application.plans.update(credentials, "basic", UpdatePlan(scopes=()))
+    await application.owners.update(credentials, "kept", UpdateOwner(plan=None))
     await application.keyspaces.disable(credentials, "closed")
     new = await keys.issue(credentials, IssueKey(keyspace="orders", owner="late", purpose="lost with the time between"))
     await keys.revoke(credentials, new.id, RevokeKey())
@@ -116,6 +119,8 @@ async def story(tmp_path: Path, url: Secret | None) -> Story:
         for name, prefix in (("orders", "acme"), ("closed", "shut")):
             request = CreateKeyspace(name=name, prefix=prefix, environment="production")
             await application.keyspaces.create(credentials, request)
+        await application.plans.create(credentials, CreatePlan(name="basic", scopes=("orders:read",)))
+        await application.owners.update(credentials, "kept", UpdateOwner(plan="basic"))
         for name in NAMES:
             keyspace = "closed" if name == "closed" else "orders"
             issued = await application.keys.issue(credentials, IssueKey(keyspace=keyspace, owner=name, purpose="test"))
@@ -157,8 +162,9 @@ async def test_what_was_taken_away_after_the_backup_stays_away(story: Story, tar
         "token.revoke": 1,
         "principal.disable": 1,
     }
-    assert len(settlement.for_a_person) == 1
-    assert story.keys["updated"][0] in settlement.for_a_person[0]
+    named = (story.keys["updated"][0], "plan/basic", "owner/kept")
+    assert len(settlement.for_a_person) == len(named)
+    assert all(name in line for name, line in zip(named, settlement.for_a_person, strict=True))
     assert settlement.missing == []
     await asyncio.to_thread(prepare, target)
     async with running(target) as application:
@@ -176,6 +182,9 @@ async def test_what_was_taken_away_after_the_backup_stays_away(story: Story, tar
             "updated": "VALID",
         }
         credentials = story.credentials
+        scoped = VerifyRequest(key=story.keys["kept"][1], scopes="orders:read")
+        assert (await application.verification.verify(credentials, scoped)).plan == "basic"
+        assert (await application.plans.show(credentials, "basic")).owners == 1
         shown = await application.keys.show(credentials, story.keys["overlapped"][0])
         assert shown.versions[0].valid_until is not None
         assert (await application.access.grants.read(credentials, story.grant)).state == "revoked"
