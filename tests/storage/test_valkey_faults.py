@@ -6,9 +6,11 @@ from typing import TypeVar
 
 import pytest
 
+from keyturn.errors import ConfigError
 from keyturn.kernel.clock import boottime
 from keyturn.kernel.secret import Secret
-from keyturn.storage.valkey import ANSWER_SECONDS, CONNECT_SECONDS, ValkeyLimiter
+from keyturn.storage.valkey import CONNECT_SECONDS, ValkeyLimiter
+from keyturn.storage.valkey_link import ANSWER_SECONDS, parse_address
 from keyturn.testing.valkey import ValkeyServer
 from keyturn.verify.spending import LimitDemand
 from keyturn.wire.policy import LimitRule
@@ -174,3 +176,11 @@ async def test_a_stop_answers_whoever_still_waits(server: ValkeyServer) -> None:
     refused = limiter.take_now([demand()], 0.0)
     assert refused is not None
     assert refused.store_failed
+
+
+def test_an_address_may_say_how_long_to_wait(server: ValkeyServer) -> None:
+    assert parse_address(Secret(server.url)).answer_seconds == ANSWER_SECONDS
+    assert parse_address(Secret(f"{server.url}?socket_timeout=0.5")).answer_seconds == 0.5
+    for wrong in ("0", "-1", "nan", "60", "soon"):
+        with pytest.raises(ConfigError):
+            parse_address(Secret(f"{server.url}?socket_timeout={wrong}"))

@@ -1,14 +1,15 @@
 """Limits in Valkey or Redis: exact over all workers and nodes that share it.
 
     take -> waiting -> [ one round trip at a time: one script run for each workspace ] -> outcomes
-                          | no answer within `ANSWER_SECONDS`, or none that makes sense
+                          | no answer within `answer_seconds`, or none that makes sense
                           v
                        lost: every rule's `on_store_error` decides, at once   <---.
                           `-- reconnect in the background, with backoff, and prove a write --> connected
 
 Requests that arrive together, or while a round trip is under way, share the next one, so a verification costs one at
-most and a hot limit costs few.  A store that does not answer costs the requests that were waiting `ANSWER_SECONDS`
-once; those that come later are not made to wait.  What a lost round trip has charged stays charged.
+most and a hot limit costs few.  A store that does not answer costs the requests that were waiting 100 ms once, or what
+`?socket_timeout=` in its address says; those that come later are not made to wait.  What a lost round trip has charged
+stays charged.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from keyturn.kernel.secret import Secret
     from keyturn.storage.valkey_link import Address, Command
 
-ANSWER_SECONDS: Final = 0.1
 CONNECT_SECONDS: Final = 1.0
 BACKOFF_SECONDS: Final = 0.05
 BACKOFF_SECONDS_MAX: Final = 2.0
@@ -204,7 +204,7 @@ class ValkeyLimiter:
 
     async def _exchange(self, link: Link, commands: list[Command]) -> list[object]:
         self.meter.round_trips += 1
-        return await link.exchange(commands, ANSWER_SECONDS)
+        return await link.exchange(commands, self._address.answer_seconds)
 
     def _answer(self, one: _Waiting, outcome: LimitOutcome) -> None:
         if not one.answer.done():

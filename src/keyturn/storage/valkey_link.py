@@ -32,6 +32,9 @@ _SCHEMES: Final = {
     "valkeys": "rediss",
     "unix": "unix",
 }
+ANSWER_SECONDS: Final = 0.1
+"""How long a verification waits for the store, unless the address says otherwise."""
+_ANSWER_SECONDS_MAX: Final = 10.0
 _EXPECTED: Final = "redis://user:password@host:port/0, rediss://… for TLS, or unix://:password@/path/of/socket"
 # What the timer waits for after it fired: a reply that is already here is read in these turns of the event loop.
 _GRACE_TURNS: Final = 3
@@ -65,12 +68,13 @@ class Command:
 
 
 class Address:
-    """Where the store is; holds a password and prints nothing of it."""
+    """Where the store is, and how long to wait for it; holds a password and prints nothing of it."""
 
-    __slots__ = ("_kind", "_options")
+    __slots__ = ("_kind", "_options", "answer_seconds")
 
-    def __init__(self, kind: type[Any], options: dict[str, Any]) -> None:
+    def __init__(self, kind: type[Any], options: dict[str, Any], answer_seconds: float) -> None:
         """Not for callers: use `parse_address`."""
+        self.answer_seconds = answer_seconds
         self._kind = kind
         self._options = options
 
@@ -98,8 +102,10 @@ def parse_address(address: Secret) -> Address:
         port_usable = parts.port != 0
         options: dict[str, Any] = dict(parse_url(f"{_SCHEMES[scheme]}://{rest}"))
         kind = options.pop("connection_class", Connection)
-        found = Address(kind, {**options, "protocol": 2})
+        seconds = float(options.pop("socket_timeout", ANSWER_SECONDS))
+        found = Address(kind, {**options, "protocol": 2}, seconds)
         usable = bool(port_usable and (options.get("path") or options.get("host")) and not parts.fragment)
+        usable = usable and 0.0 < seconds <= _ANSWER_SECONDS_MAX
         found.connection(1.0)
     except Exception:  # noqa: BLE001 -- whatever it is, its text may hold the password
         usable = False

@@ -42,12 +42,18 @@ if now == 0 then
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
 end
-local rates, sets, dirty, taken = {}, {}, {}, {}
+local raws, rates, sets, dirty = {}, {}, {}, {}
+for first = 1, #KEYS, 1000 do
+  local last = math.min(first + 999, #KEYS)
+  for n, raw in ipairs(redis.call('MGET', unpack(KEYS, first, last))) do
+    raws[first + n - 1] = raw
+  end
+end
 
 local function rate(i)
   local found = rates[i]
   if found then return found end
-  local raw = redis.call('GET', KEYS[i])
+  local raw = raws[i]
   if raw then
     local backlog, at = struct.unpack('<dd', raw)
     local elapsed = now - at
