@@ -15,6 +15,8 @@ import pytest
 from keyturn.bootstrap.preparation import prepare
 from keyturn.cli.main import main
 from keyturn.config import Settings
+from keyturn.kernel.clock import wall
+from keyturn.storage.counter_file import CounterFile, path_of
 from keyturn.testing.postgres import free_port
 from keyturn.testing.valkey import ValkeyServer
 
@@ -180,3 +182,19 @@ def test_workers_that_count_limits_apart_are_named(doctor: Doctor, data: Path) -
             values = (f"nod_{number}", "server", f"host/{number}", "log", 0, 9e9, 9e9)
             connection.execute(f"INSERT INTO node ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", values)
     assert doctor()[1]["limits"]["state"] == "warn"
+
+
+def test_usage_that_a_killed_server_has_lost_is_named(doctor: Doctor, data: Path) -> None:
+    file = CounterFile.create(path_of(data, "usage", "nod_killed"), slots=1)
+    file.set(file.slot("usage") or 0, 5, 3)
+    file.close()
+    _, wrong, _ = doctor()
+    assert wrong["usage"]["state"] == "warn"
+    assert "1 servers were killed" in wrong["usage"]["detail"]
+    with sqlite3.connect(data / "keyturn.db") as connection:
+        row = ("nod_killed", wall(), 5, 3, 2)
+        connection.execute("INSERT INTO usage_loss (node, at, counted, written, lost) VALUES (?, ?, ?, ?, ?)", row)
+    file.path.unlink()
+    _, wrong, _ = doctor()
+    assert "have lost 2 counted verifications" in wrong["usage"]["detail"]
+    assert "keyturn usage losses" in wrong["usage"]["next"]

@@ -33,7 +33,8 @@ from keyturn.storage.engine import make_database
 from keyturn.storage.kek import load_provider
 from keyturn.storage.keyring import Keyring, wanted_keks
 from keyturn.storage.migrate import HEAD_REVISION, current_revision, require_current
-from keyturn.storage.schema import audit_leaf, audit_tree
+from keyturn.storage.schema import audit_leaf, audit_tree, usage_loss
+from keyturn.usage.tally import left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,7 @@ CLOCK_SECONDS_MAX: Final = 2.0
 NODE_SECONDS_MAX: Final = 60.0
 NODE_BEHIND_MAX: Final = 1000
 UNBUILT_SECONDS_MAX: Final = 30.0
+USAGE_LOSS_SECONDS: Final = 7 * 86_400.0
 QUOTAS_SECONDS: Final = 300.0
 MIB: Final = 2**20
 
@@ -244,6 +246,7 @@ async def _schema(settings: Settings, database: Database, found: list[Finding]) 
     found.extend(await database.read(_time_and_nodes))
     found.extend(await database.read(partial(_sharing, settings)))
     found.append(await database.read(_audit))
+    found.append(await database.read(partial(_usage, settings)))
     found.append(_quotas(await database.read(wrong_balances, within_seconds=QUOTAS_SECONDS)))
 
 
@@ -328,3 +331,21 @@ def _audit(connection: Connection) -> Finding:
         said = f"{waiting} audit leaves wait to be signed, the oldest for over {UNBUILT_SECONDS_MAX:.0f} s"
         return Finding("audit", "warn", said, "a running server signs them; if one runs, see its log")
     return Finding("audit", "ok", f"{waiting} audit leaves wait to be signed")
+
+
+def _usage(settings: Settings, connection: Connection) -> Finding:
+    """Tell what was counted and not written by servers that were killed."""
+    waiting = left_behind(settings.data)
+    if waiting:
+        said = f"{waiting} servers were killed, and what they lost of usage is not on record yet"
+        return Finding("usage", "warn", said, "the next start on this data folder puts it on record")
+    since = nodes.database_time(connection, wall()) - USAGE_LOSS_SECONDS
+    row = connection.execute(
+        select(func.count().label("ends"), func.coalesce(func.sum(usage_loss.c.lost), 0).label("lost")).where(
+            usage_loss.c["at"] >= since
+        )
+    ).one()
+    if not row.ends:
+        return Finding("usage", "ok", "no server has lost usage within a week")
+    said = f"{row.ends} servers that were killed within a week have lost {row.lost} counted verifications"
+    return Finding("usage", "warn", said, "`keyturn usage losses` names them; stop servers by SIGTERM")

@@ -91,6 +91,15 @@ async def recover(database: Database, folder: Path) -> int:
     return lost
 
 
+def left_behind(folder: Path) -> int:
+    """Return how many processes were killed whose loss is not on record yet."""
+    found = 0
+    for file in orphans(folder, PREFIX):
+        file.close()
+        found += 1
+    return found
+
+
 def record_end(connection: Connection, node: str, counted: int, written: int, now: float) -> int:
     """Put on record that a node has ended; return how much it has lost.  A node ends once."""
     stored = connection.execute(select(usage_writer.c.written).where(usage_writer.c.node == node)).scalar()
