@@ -23,11 +23,11 @@ from keyturn.kernel.clock import wall
 from keyturn.kernel.ids import new_id
 from keyturn.kernel.secret import Secret
 from keyturn.kernel.tokenformat import digest, mint, sha256
-from keyturn.keys import keyspace_store, store
+from keyturn.keys import keyspace_store, plan_store, store
 from keyturn.keys.authority import SystemTokens
 from keyturn.keys.callers import CallerProofs, ProvenCallers
 from keyturn.keys.lookup import Lookup
-from keyturn.keys.model import Key, Keyspace, Version
+from keyturn.keys.model import Key, Keyspace, Owner, Plan, Version
 from keyturn.keys.records import PEPPER
 from keyturn.keys.rehash import Rehasher
 from keyturn.keys.replication import Replication, StoredRecords
@@ -40,13 +40,16 @@ from keyturn.storage.follower import Follower
 from keyturn.storage.kek import FileKek
 from keyturn.storage.keyring import Keyring
 from keyturn.storage.migrate import migrate_async
-from keyturn.storage.schema import issued_key, key_version, keyspace
+from keyturn.storage.schema import issued_key, key_version, keyspace, plan
 from keyturn.storage.transaction import ChangeKind, Entry, Transaction
 from keyturn.testing.clock import ManualClock
 from keyturn.usage.collector import UsageCollector
+from keyturn.verify.limits import LocalLimiter
 from keyturn.verify.model import Request, VersionPolicy
+from keyturn.verify.spending import Limiter, Quotas
 from keyturn.wire.policy import Restrictions
 from keyturn.wire.verification import VerifyRequest, VerifyResponse
+from tests.verify.keepers import Balances
 
 NODE = "node-under-test"
 
@@ -99,11 +102,23 @@ class World:
         self.keyring = Keyring(FileKek.from_settings(Settings(data=folder), create=True))
         self.tokens = SystemTokens(self.keyring)
         self.sink = Sink()
+        self.limiter: Limiter = LocalLimiter()
+        self.quotas: Quotas | None = Balances()
 
     @classmethod
-    async def open(cls, url: str, folder: Path, *, admin: Founded | None = None) -> Self:
+    async def open(
+        cls,
+        url: str,
+        folder: Path,
+        *,
+        admin: Founded | None = None,
+        limiter: Limiter | None = None,
+        quotas: Quotas | None = None,
+    ) -> Self:
         """Found a workspace (unless another node did) and load the replica; the node is fresh."""
         world = cls(url, folder)
+        world.limiter = limiter or world.limiter
+        world.quotas = quotas or world.quotas
         await migrate_async(url)
         world.database = make_database(url, world.clock)
         await world.database.open()
@@ -129,7 +144,16 @@ class World:
         self.slow = SlowProofs(clock.boottime)
         self.rehasher = Rehasher(self.database)
         self.service = VerifyService(
-            self.replication, self.callers, proofs, self.lookup, self.slow, self.rehasher, self.sink, clock
+            self.replication,
+            self.callers,
+            proofs,
+            self.lookup,
+            self.slow,
+            self.rehasher,
+            self.sink,
+            clock,
+            limiter=self.limiter,
+            quotas=self.quotas,
         )
 
     def count_usage(self, collector: UsageCollector) -> None:
@@ -244,6 +268,7 @@ class World:
         expires_at: float | None = None,
         presented: str | None = None,
         slow: tuple[str, bytes, str] | None = None,
+        **policy: Any,
     ) -> Issued:
         """Issue a key, or import the one `presented`: computed, or `slow` as (kind, digest, look-up prefix)."""
         minted = mint(of.prefix, of.tag)
@@ -276,6 +301,7 @@ class World:
                 revoked_at=None,
                 revoke_reason=None,
                 revision=1,
+                **policy,
             )
             version = Version(
                 id=minted.version_id,
@@ -300,6 +326,67 @@ class World:
 
         issued: Issued = await self.write(work)
         return issued
+
+    async def create_plan(self, name: str = "gold", **says: Any) -> str:
+        """Create a plan, and return its id."""
+        plan_id = new_id("pln", self.clock.now())
+
+        def work(transaction: Transaction) -> None:
+            fields: dict[str, Any] = {
+                "scopes": (),
+                "limits": (),
+                "quotas": (),
+                "restrictions": None,
+                "shadow_restrictions": None,
+            }
+            made = Plan(
+                id=plan_id,
+                workspace=self.admin.workspace.id,
+                name=name,
+                state="active",
+                description="",
+                created_at=transaction.now,
+                created_by="test",
+                updated_at=transaction.now,
+                revision=1,
+                **{**fields, **says},
+            )
+            plan_store.insert_plan(transaction.connection, made)
+            transaction.append(Entry(self.admin.workspace.id, ChangeKind.PLAN, plan_id, awaited=True))
+
+        await self.write(work)
+        return plan_id
+
+    async def change_plan(self, plan_id: str, **columns: Any) -> None:
+        """Change columns of a plan."""
+
+        def work(transaction: Transaction) -> None:
+            transaction.connection.execute(update(plan).where(plan.c.id == plan_id).values(columns))
+            transaction.append(Entry(self.admin.workspace.id, ChangeKind.PLAN, plan_id, awaited=True))
+
+        await self.write(work)
+
+    async def set_owner(self, name: str, **says: Any) -> str:
+        """Say what holds for an owner, for the first time; return the record's id."""
+        owner_id = new_id("own", self.clock.now())
+
+        def work(transaction: Transaction) -> None:
+            fields: dict[str, Any] = {"plan": None, "plan_name": None, "limits": (), "quotas": ()}
+            made = Owner(
+                id=owner_id,
+                workspace=self.admin.workspace.id,
+                name=name,
+                created_at=transaction.now,
+                updated_at=transaction.now,
+                updated_by="test",
+                revision=1,
+                **{**fields, **says},
+            )
+            plan_store.insert_owner(transaction.connection, made)
+            transaction.append(Entry(self.admin.workspace.id, ChangeKind.OWNER, owner_id, awaited=True))
+
+        await self.write(work)
+        return owner_id
 
     async def set_key_state(self, issued: Issued, state: str) -> None:
         """Disable, enable or revoke a key."""

@@ -73,7 +73,7 @@ class SlowLimiter:
         self.given_back: list[str] = []
         self._counters = LocalLimiter()
 
-    def take_now(self, demands: Sequence[LimitDemand], now: float) -> LimitOutcome | None:
+    def take_now(self, demands: Sequence[LimitDemand], now: float) -> None:
         """See Limiter."""
         assert now > 0
         assert demands
