@@ -294,3 +294,28 @@ def test_each_rule_decides_when_its_store_cannot_be_asked() -> None:
     assert decided(demand(allow), demand(trial)) == (True, [])
     assert decided(demand(allow), demand(deny)) == (False, ["deny"])
     assert decided(demand(deny, 0)) == (True, [])
+
+
+def test_slots_that_are_never_given_back_take_no_more_memory_than_there_is_room_for() -> None:
+    """One wide concurrency limit cannot fill the memory of a server."""
+    limiter = LocalLimiter(capacity=100)
+    wide, rate = demand(rule("calls", 1_000_000, kind="concurrency")), demand(rule("rate", 1000))
+    assert admitted(limiter, wide, NOW, 100) == 100
+
+    refused = take(limiter, rate, wide)
+
+    assert (refused.admitted, refused.store_failed, refused.slots) == (False, True, ())
+    assert limiter.slots_held == 100
+    assert take(limiter, demand(rule("rate", 1000), 0)).reports[0].remaining == 1000
+    assert take(limiter, demand(rule("calls", 1_000_000, kind="concurrency"), 0)).admitted
+    assert admitted(limiter, wide, NOW + 60.0, 10) == 10
+
+
+def test_counters_of_slots_that_have_expired_are_forgotten_with_their_slots() -> None:
+    limiter = LocalLimiter()
+    calls = rule("calls", 2, window=5, kind="concurrency")
+    for number in range(2_000):
+        take(limiter, demand(calls, counter=f"key/{number}/calls"), at=NOW + number)
+
+    assert len(limiter) < 64
+    assert limiter.slots_held < 64

@@ -22,6 +22,7 @@ whole, a new one cannot be kept, and its rule's `on_store_error` decides, as it 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, final
 
 from keyturn.kernel.secret import random_base62
@@ -77,7 +78,7 @@ class _Counter:
         self.key = key
         self.backlog = 0.0
         self.at = now
-        self.held: dict[str, float] | None = {} if rule.kind == "concurrency" else None
+        self.held: OrderedDict[str, float] | None = OrderedDict() if rule.kind == "concurrency" else None
         self.use(rule)
 
     def use(self, rule: LimitRule) -> None:
@@ -90,14 +91,14 @@ class _Counter:
         self.burst = burst
         self.ceiling = burst * self.unit + slack_seconds(self.unit)
         if self.held is None and rule.kind == "concurrency":
-            self.held = {}
+            self.held = OrderedDict()
         elif self.held is not None and rule.kind != "concurrency":
             self.held = None
 
     def is_whole(self, now: float) -> bool:
         """Tell whether nothing would change if it were forgotten."""
         if self.held is not None:
-            return not self.held or all(expiry <= now for expiry in self.held.values())
+            return not self.held or next(reversed(self.held.values())) <= now
         if self.at - now > STEP_SECONDS:
             self.at = now
         return self.backlog_at(now) <= 0.0
@@ -107,16 +108,18 @@ class _Counter:
         elapsed = now - self.at
         return self.backlog if elapsed <= 0.0 else max(0.0, self.backlog - elapsed)
 
-    def purge(self, now: float, slots: dict[str, _Counter]) -> dict[str, float]:
-        """Forget slots that have expired; return those that are held."""
-        held = {} if self.held is None else self.held
+    def purge(self, now: float, slots: dict[str, _Counter]) -> OrderedDict[str, float]:
+        """Forget slots that have expired; return those that are held, the first to expire first."""
+        held = OrderedDict() if self.held is None else self.held
+        while held:
+            slot, expiry = next(iter(held.items()))
+            if expiry > now:
+                break
+            del held[slot]
+            slots.pop(slot, None)
         latest = now + self.rule.window_seconds
-        for slot in [slot for slot, expiry in held.items() if expiry <= now or expiry > latest]:
-            if held[slot] <= now:
-                del held[slot]
-                slots.pop(slot, None)
-            else:
-                held[slot] = latest  # time has gone back
+        if held and next(iter(held.values())) > latest:  # time has gone back
+            held.update(dict.fromkeys(held, latest))
         return held
 
 
@@ -160,6 +163,9 @@ class LocalLimiter:
                     self._undo(done, slots)
                     return self._no_room(demands)
             if counter.held is not None:
+                if len(self._slots) >= self._capacity and demand.cost and not self._has_slots(counter, now):
+                    self._undo(done, slots)
+                    return self._no_room(demands)
                 if not self._take_slot(counter, demand, now, reports, slots):
                     self._undo(done, slots)
                     return self._refused(demands, now)
@@ -220,6 +226,14 @@ class LocalLimiter:
         reports.append(_slot_report(counter, held, now, exceeded=over))
         return True
 
+    def _has_slots(self, counter: _Counter, now: float) -> bool:
+        """Look for slots that have expired; when this counter has none, the next call gains from those of others."""
+        counter.purge(now, self._slots)
+        if len(self._slots) < self._capacity:
+            return True
+        self._sweep(now, _SWEPT_WHEN_FULL)
+        return False
+
     def _drop(self, slot: str) -> int:
         counter = self._slots.pop(slot, None)
         if counter is None or counter.held is None:
@@ -248,7 +262,7 @@ class LocalLimiter:
                 over = demand.cost > 0 and len(held) + asked.get(key, 0) >= demand.rule.limit
                 asked[key] = asked.get(key, 0) + (1 if demand.cost else 0)
                 if over and counter.enforced:
-                    wait = max(wait, min([SLOT_RETRY_SECONDS, *(expiry - now for expiry in held.values())]))
+                    wait = max(wait, min(SLOT_RETRY_SECONDS, next(iter(held.values()), now) - now))
                 reports.append(_slot_report(counter, held, now, exceeded=over))
                 continue
             if counter.at - now > STEP_SECONDS:
@@ -281,7 +295,7 @@ class LocalLimiter:
         self._sweep(now, _SWEPT_PER_NEW)
         if len(self._counters) >= self._capacity:
             self._sweep(now, _SWEPT_WHEN_FULL)
-        if len(self._counters) >= self._capacity or len(self._slots) >= self._capacity:
+        if len(self._counters) >= self._capacity:
             return None
         key = (demand.workspace, demand.counter, rule.window_seconds)
         counter = self._counters[key] = _Counter(key, rule, now)
@@ -333,10 +347,10 @@ def _rate_report(counter: _Counter, backlog: float, *, exceeded: bool) -> LimitR
     )
 
 
-def _slot_report(counter: _Counter, held: dict[str, float], now: float, *, exceeded: bool) -> LimitReport:
+def _slot_report(counter: _Counter, held: OrderedDict[str, float], now: float, *, exceeded: bool) -> LimitReport:
     rule = counter.rule
     left = max(0, rule.limit - len(held))
-    reset = max(held.values(), default=now) - now
+    reset = next(reversed(held.values()), now) - now
     return LimitReport(
         rule.name, rule.limit, rule.window_seconds, left, reset, exceeded=exceeded, shadow=not counter.enforced
     )
