@@ -29,6 +29,8 @@ from keyturn.usage.tally import Tally, record_end, recover
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sqlalchemy import Delete
+
     from keyturn.storage.database import Database
     from keyturn.storage.transaction import Transaction
     from keyturn.usage.places import Group, Place, Where
@@ -324,10 +326,16 @@ class UsageCollector:
                 await self._prune()
 
     async def _prune(self) -> None:
-        try:
-            await self._database.write(lambda transaction: store.prune(transaction.connection, transaction.now))
-        except KeyturnError:
-            self.failures += 1
+        for step in store.prune_steps(self._database.clock.now()):
+            try:
+                await self._database.write(partial(_execute, step))
+            except KeyturnError:
+                self.failures += 1
+                return
+
+
+def _execute(step: Delete, transaction: Transaction) -> None:
+    transaction.connection.execute(step)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

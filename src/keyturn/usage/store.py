@@ -26,15 +26,14 @@ from keyturn.usage.rules import (
     TOLD_DAYS_SECONDS,
     WRITER_SECONDS,
 )
-from keyturn.wire.usage import CallerUse, VersionUse
+from keyturn.wire.usage import CallerUse, Period, VersionUse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
-    from sqlalchemy import Connection, TextClause
+    from sqlalchemy import Connection, Delete, TextClause
 
-    from keyturn.wire.usage import Period
 
 ASKED_MAX = 500
 
@@ -124,6 +123,10 @@ _DIMENSIONS = (
     ("ip_network", "''", "all_network", 3600),
     ("user_agent", "''", "all_agent", 3600),
 )
+
+
+DIMENSIONS = tuple(dict.fromkeys(name for name, *_ in _DIMENSIONS))
+"""The names of all of them."""
 
 
 def _rows(*, postgresql: bool) -> str:
@@ -253,23 +256,30 @@ def totals(connection: Connection, key_id: str, period: Period, since: int, unti
     return {row.outcome: int(row.total) for row in rows}
 
 
+def prune_steps(now: float) -> list[Delete]:
+    """Return what drops everything that is older than it is kept: one statement for one unit of work each."""
+    kept = [(period, dimension, seconds) for period, seconds in KEPT_SECONDS.items() for dimension in DIMENSIONS]
+    kept += [(Period.DAY, dimension, TOLD_DAYS_SECONDS) for dimension in ("ip_network", "user_agent")]
+    rollup, told = usage_rollup.c, usage_dimension.c
+    return [
+        *(
+            delete(usage_rollup).where(rollup.period == str(period), rollup.start < int(now - seconds))
+            for period, seconds in KEPT_SECONDS.items()
+        ),
+        *(
+            delete(usage_dimension).where(
+                told.dimension == dimension, told.period == str(period), told.start < int(now - seconds)
+            )
+            for period, dimension, seconds in kept
+        ),
+        delete(usage_writer).where(usage_writer.c["at"] < now - WRITER_SECONDS),
+        delete(usage_loss).where(usage_loss.c["at"] < now - LOSS_SECONDS),
+    ]
+
+
 def prune(connection: Connection, now: float) -> int:
-    """Drop what is older than it is kept; return how many rows."""
-    dropped = 0
-    for period, seconds in KEPT_SECONDS.items():
-        before = int(now - seconds)
-        for table in (usage_rollup, usage_dimension):
-            old = delete(table).where(table.c.period == str(period), table.c.start < before)
-            dropped += connection.execute(old).rowcount
-    before = int(now - TOLD_DAYS_SECONDS)
-    told = usage_dimension.c
-    old = delete(usage_dimension).where(
-        told.dimension.in_(("ip_network", "user_agent")), told.period == "day", told.start < before
-    )
-    dropped += connection.execute(old).rowcount
-    for ended, seconds in ((usage_writer, WRITER_SECONDS), (usage_loss, LOSS_SECONDS)):
-        dropped += connection.execute(delete(ended).where(ended.c["at"] < now - seconds)).rowcount
-    return dropped
+    """Drop what is older than it is kept, all of it at once; return how many rows."""
+    return sum(connection.execute(step).rowcount for step in prune_steps(now))
 
 
 def _within(key_id: str, period: Period, since: int, until: int) -> tuple[Any, ...]:
