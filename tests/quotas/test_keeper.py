@@ -245,3 +245,15 @@ async def test_the_last_units_are_called_back_from_a_node_that_does_not_use_them
     world.elapsed.advance(1)
     assert (await spend(second, world.now(), demand(rule, 2))).admitted
     assert not (await spend(second, world.now(), demand(rule, 1))).admitted
+
+
+async def test_a_node_learns_at_once_that_the_database_was_restored(world: World) -> None:
+    node = await world.node()
+    await spend(node, world.now())
+    world.database.maintain(lambda c: start_log(c, world.now()))
+    node.renew()
+    await node.tick()
+    assert node.held == 0
+    assert account(world).spent == 1
+    assert account(world).leased == account(world).stranded == 0
+    assert world.database.discrepancies() == []

@@ -88,6 +88,7 @@ class Swept:
     ended: int = 0
     removed: int = 0
     more: bool = False
+    log_id: str = ""
 
 
 def exchange(transaction: Transaction, node: str, asks: Sequence[Ask]) -> list[Answer]:
@@ -121,18 +122,26 @@ def settle(transaction: Transaction, node: str, spent: Mapping[str, int], after:
     return held[-1].id if len(held) == UNIT_BLOCKS else None
 
 
-def sweep(transaction: Transaction) -> Swept:
-    """Forfeit what nobody reports, and do what is due on accounts; at most `UNIT_BLOCKS` of each."""
+def sweep(transaction: Transaction, swept_log: str = "") -> Swept:
+    """Forfeit what nobody reports, and do what is due on accounts; at most `UNIT_BLOCKS` of each.
+
+    Blocks of other logs are looked for unless `swept_log`, under which none was left, is still the present one.
+    """
     connection = transaction.connection
     desk = Desk(connection, transaction.now)
-    lost = store.overdue(connection, LEASED, desk.at - GRACE_SECONDS, desk.log_id, UNIT_BLOCKS)
+    lost = store.overdue(connection, LEASED, desk.at - GRACE_SECONDS, UNIT_BLOCKS)
+    if len(lost) < UNIT_BLOCKS and swept_log != desk.log_id:
+        seen = {block.id for block in lost}
+        others = store.of_other_logs(connection, LEASED, desk.log_id, UNIT_BLOCKS)
+        lost += [block for block in others if block.id not in seen]
     desk.open([block.account for block in lost], [block.id for block in lost])
     for block in desk.changes.blocks.values():
         desk.book(block.account).forfeit(block)
     desk.save()
     due = store.due(connection, desk.at, UNIT_BLOCKS)
     done = _do_due(connection, transaction.now, due)
-    return replace(done, forfeited=len(lost), more=len(lost) == UNIT_BLOCKS or len(due) == UNIT_BLOCKS)
+    more = len(lost) >= UNIT_BLOCKS or len(due) == UNIT_BLOCKS
+    return replace(done, forfeited=len(lost), more=more, log_id=desk.log_id)
 
 
 class Desk:

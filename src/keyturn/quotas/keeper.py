@@ -74,6 +74,7 @@ class QuotaKeeper:
         self._exchanging: asyncio.Task[bool] | None = None
         self._exchanging_since = -math.inf
         self._failed_until = -math.inf
+        self._swept_log = ""
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.exchanges = 0
@@ -142,7 +143,7 @@ class QuotaKeeper:
             found = self._spend(demands, now)
             if found is not None:
                 return found
-            if not await self._obtain(self._lacking(demands, now), give_up):
+            if self._file is None or not await self._obtain(self._lacking(demands, now), give_up):
                 break
         found = self._spend(demands, now, lenient=True)
         if found is not None:
@@ -419,6 +420,12 @@ class QuotaKeeper:
             else:
                 self._fetch_ahead(holding)
 
+    def renew(self) -> None:
+        """Ask again about everything at once: the database may not be the one that leased it."""
+        for holding in self._holdings.values():
+            holding.renew_at = -math.inf
+        self._wake.set()
+
     async def settle_orphans(self) -> int:
         """Settle what processes that have ended left in the folder; return how many files.  Raises StorageError."""
         settled = 0
@@ -444,9 +451,11 @@ class QuotaKeeper:
 
     async def sweep(self) -> bool:
         """Forfeit and refill what is due, if this node is elected for it; True when there is more to do."""
-        swept = (await self._database.write(partial(_sweep_unit, self._node))).value
+        swept = (await self._database.write(partial(_sweep_unit, self._node, self._swept_log))).value
         if swept is None:
             return False
+        if not swept.more:
+            self._swept_log = swept.log_id
         self.forfeited += swept.forfeited
         if swept.forfeited:
             _log.warning("quota blocks were forfeited", blocks=swept.forfeited)
@@ -487,10 +496,10 @@ def _exchange_unit(node: str, asks: list[Ask], transaction: Transaction) -> list
     return exchange(transaction, node, asks)
 
 
-def _sweep_unit(node: str, transaction: Transaction) -> Swept | None:
+def _sweep_unit(node: str, swept_log: str, transaction: Transaction) -> Swept | None:
     if not election.stand(transaction.connection, ELECTION, node, 4 * SWEEP_SECONDS, transaction.now):
         return None
-    return sweep(transaction)
+    return sweep(transaction, swept_log)
 
 
 def _settle_unit(node: str, spent: dict[str, int], after: str, transaction: Transaction) -> str | None:

@@ -23,8 +23,8 @@ class QuotaNews:
         self._blocks = blocks
 
     def load(self, connection: Connection) -> Callable[[], None]:  # noqa: ARG002 -- nothing is kept of it
-        """Read nothing: whoever holds blocks asks by itself."""
-        return lambda: None
+        """Read nothing; everything is asked for again, since the log may be another one."""
+        return self._blocks.renew
 
     def refresh(self, connection: Connection, changes: Sequence[Change]) -> Callable[[], None]:  # noqa: ARG002 -- as above
         """Pass on which accounts were changed."""

@@ -45,6 +45,10 @@ class Blocks(Protocol):
         """Ask again about these accounts at once."""
         ...
 
+    def renew(self) -> None:
+        """Ask again about everything at once."""
+        ...
+
     def unreported(self, account: str) -> int:
         """Return what was spent here and is not yet in the database."""
         ...

@@ -120,13 +120,18 @@ def blocks_held_by(connection: Connection, node: str, after: str, limit: int) ->
     return [Block(**_columns(row)) for row in rows]
 
 
-def overdue(connection: Connection, state: str, before: float, log_id: str, limit: int) -> list[Block]:
-    """Return blocks of a state whose lease ended before, or that were leased under another log."""
-    rows = connection.execute(
-        select(*_BLOCK)
-        .where(quota_block.c.state == state, or_(quota_block.c.lease_until < before, quota_block.c.log_id != log_id))
-        .limit(limit)
-    )
+def overdue(connection: Connection, state: str, before: float, limit: int) -> list[Block]:
+    """Return blocks of a state whose lease ended before."""
+    return _blocks_where(connection, limit, quota_block.c.state == state, quota_block.c.lease_until < before)
+
+
+def of_other_logs(connection: Connection, state: str, log_id: str, limit: int) -> list[Block]:
+    """Return blocks of a state that were leased under another log."""
+    return _blocks_where(connection, limit, quota_block.c.state == state, quota_block.c.log_id != log_id)
+
+
+def _blocks_where(connection: Connection, limit: int, *conditions: Any) -> list[Block]:  # noqa: ANN401 -- conditions
+    rows = connection.execute(select(*_BLOCK).where(*conditions).limit(limit))
     return [Block(**_columns(row)) for row in rows]
 
 
