@@ -286,3 +286,10 @@ def test_a_slot_names_its_counter_and_nothing_else_does() -> None:
     assert slot_key("slot_" + "a" * 22 + "." + "0" * 32 + ".wsp_one") == "kt:{wsp_one}:" + "0" * 32
     for wrong in ("", "slot_", "slot_" + "a" * 22, "slot_" + "a" * 22 + "." + "0" * 32 + ".}:{x"):
         assert slot_key(wrong) is None
+
+
+@pytest.mark.parametrize("kind", ["rate", "concurrency"])
+async def test_a_limit_of_nothing_admits_nothing(limiter: ValkeyLimiter, kind: str) -> None:
+    refused = await limiter.take([demand(rule(limit=0, window=0, kind=kind))], 0.0)
+
+    assert (refused.admitted, refused.store_failed) == (False, False)

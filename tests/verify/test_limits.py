@@ -319,3 +319,12 @@ def test_counters_of_slots_that_have_expired_are_forgotten_with_their_slots() ->
 
     assert len(limiter) < 64
     assert limiter.slots_held < 64
+
+
+@pytest.mark.parametrize("kind", ["rate", "concurrency"])
+def test_a_limit_of_nothing_admits_nothing(kind: str) -> None:
+    """Whatever a record says, verification gets an answer and no exception."""
+    refused = take(LocalLimiter(), demand(rule(limit=0, window=0, kind=kind)))
+
+    assert not refused.admitted
+    assert refused.reports[0].remaining == 0

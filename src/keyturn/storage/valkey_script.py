@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, cast
 import msgspec
 
 from keyturn.storage.valkey_link import LinkError
-from keyturn.verify.limits import SLOT_RETRY_SECONDS, STEP_SECONDS, new_slot, slack_seconds
+from keyturn.verify.limits import SLOT_RETRY_SECONDS, STEP_SECONDS, burst_of, new_slot, slack_seconds, unit_seconds
 from keyturn.verify.spending import LimitOutcome
 from keyturn.wire.verification import LimitReport
 
@@ -246,8 +246,7 @@ class Run:
         if rule.kind == "concurrency":
             slot = f"{new_slot()}.{key[-32:]}.{workspace_tag(demand.workspace)}"
             slots.append(slot)
-        unit = rule.window_seconds / rule.limit
-        burst = rule.limit if rule.burst is None else rule.burst
+        unit, burst = unit_seconds(rule), burst_of(rule)
         return (
             index,
             unit * _MICRO,
@@ -280,9 +279,8 @@ def _outcome(demands: Sequence[LimitDemand], answer: list[float], slots: list[st
                 kept.append(slot)
             wait = min(wait, SLOT_RETRY_SECONDS)
         else:
-            unit = rule.window_seconds / rule.limit
-            burst = rule.limit if rule.burst is None else rule.burst
-            left = math.floor((burst * unit + slack_seconds(unit) - value / _MICRO) * rule.limit / rule.window_seconds)
+            unit, burst = unit_seconds(rule), burst_of(rule)
+            left = math.floor((burst * unit + slack_seconds(unit) - value / _MICRO) / unit)
             if exceeded and not shadow and demand.cost > burst:
                 helps = False
         if exceeded and not shadow:

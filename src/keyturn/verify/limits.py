@@ -53,6 +53,16 @@ def new_slot() -> str:
     return "slot_" + random_base62(22)
 
 
+def unit_seconds(rule: LimitRule) -> float:
+    """Return what a unit costs; a limit of none costs as one of one, and its burst of none admits nothing."""
+    return max(1, rule.window_seconds) / max(1, rule.limit)
+
+
+def burst_of(rule: LimitRule) -> int:
+    """Return how many units may be used at once."""
+    return rule.limit if rule.burst is None else rule.burst
+
+
 def slack_seconds(unit_seconds: float) -> float:
     """Return how much too early a call may be for the sake of rounding: a microsecond, or a thousandth of a unit."""
     return min(_ROUNDING_SECONDS, unit_seconds * _ROUNDING_UNITS)
@@ -83,13 +93,12 @@ class _Counter:
 
     def use(self, rule: LimitRule) -> None:
         """Take over the numbers of a rule."""
-        burst = rule.limit if rule.burst is None else rule.burst
         self.rule = rule
         self.enforced = rule.mode != "shadow"
-        self.unit = rule.window_seconds / rule.limit
-        self.per_second = rule.limit / rule.window_seconds
-        self.burst = burst
-        self.ceiling = burst * self.unit + slack_seconds(self.unit)
+        self.unit = unit_seconds(rule)
+        self.per_second = max(1, rule.limit) / max(1, rule.window_seconds)
+        self.burst = burst_of(rule)
+        self.ceiling = self.burst * self.unit + slack_seconds(self.unit)
         if self.held is None and rule.kind == "concurrency":
             self.held = OrderedDict()
         elif self.held is not None and rule.kind != "concurrency":
