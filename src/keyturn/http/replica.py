@@ -20,6 +20,7 @@ from keyturn.wire.replication import (
     WAIT_SECONDS_MAX,
     ConfirmedReplica,
     ConfirmReplica,
+    DeregisteredVerifier,
     RegisteredVerifier,
     RegisterVerifier,
     ReplicaChanges,
@@ -59,13 +60,12 @@ async def deregister_verifier(
     credentials: Given[Credentials],
     replica: Given[ReplicaService],
     data: JSONBody[Empty] = NOTHING,  # noqa: ARG001 -- declared so that an unknown field is refused
-) -> Empty:
+) -> DeregisteredVerifier:
     """Forget a verifier of one's own that has stopped answering.
 
     One that is not known, or not one's own, is left alone.
     """
-    await replica.deregister(credentials, node)
-    return NOTHING
+    return DeregisteredVerifier(await replica.deregister(credentials, node))
 
 
 @get("/api/v1/replica/snapshot", operation_id="readReplicaSnapshot", tags=["replica"])

@@ -114,13 +114,13 @@ class ReplicaService:
 
         return (await self._door.write(credentials, work)).value
 
-    async def deregister(self, credentials: Credentials, node: str) -> None:
+    async def deregister(self, credentials: Credentials, node: str) -> bool:
         """Forget a verifier of the caller's own, which must have stopped answering; any other is left alone."""
 
-        def work(op: Operation) -> None:
+        def work(op: Operation) -> bool:
             if not nodes.deregister(op.connection, node, principal=op.caller.principal):
                 op.unchanged()
-                return
+                return False
             op.record(
                 Action.KEYSPACE_REPLICATE,
                 f"node/{node}",
@@ -128,8 +128,9 @@ class ReplicaService:
                 entity="",
                 detail={"registered": False},
             )
+            return True
 
-        await self._door.write(credentials, work)
+        return (await self._door.write(credentials, work)).value
 
     async def confirm(self, credentials: Credentials, asked: ConfirmReplica) -> ConfirmedReplica:
         """Store how far a verifier has applied the log, and return what that proves."""

@@ -42,6 +42,12 @@ class RegisteredVerifier(msgspec.Struct, frozen=True):
     log_id: str
 
 
+class DeregisteredVerifier(msgspec.Struct, frozen=True):
+    """Whether it was known, and the caller's own."""
+
+    known: bool
+
+
 class ReplicaSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """A page of a snapshot.
 
