@@ -24,8 +24,8 @@ SECURITY_SCHEMES: Final[Json] = {
     "basic": {"type": "http", "scheme": "basic", "description": "Any user; a management token as password."},
 }
 _REF: Final = "#/components/schemas/{name}"
-_TEXT: Final = {"type": "string"}
-_OPTIONS: Final = (
+_TEXT: Final[Json] = {"type": "string"}
+_OPTIONS: Final[tuple[tuple[str, Json, str], ...]] = (
     ("basic", {"enum": ["username", "password"]}, "Take the key from Basic credentials too."),
     ("cost", {"type": "integer", "minimum": 0, "maximum": COST_MAX, "default": 1}, "What is charged."),
     ("header", _TEXT, "Where the key stands, instead of Authorization and X-API-Key."),
@@ -55,13 +55,8 @@ _NGINX: Final = (
 
 
 def _forward_auth(name: str, shown: str, original: tuple[str, ...]) -> Json:
-    parameters = [
-        {"name": option, "in": "query", "schema": schema, "description": said} for option, schema, said in _OPTIONS
-    ]
-    told = [
-        {"name": header, "in": "header", "schema": _TEXT, "description": "Of the original request."}
-        for header in (*original, "X-Forwarded-For")
-    ]
+    parameters = [_parameter("query", option, said, schema) for option, schema, said in _OPTIONS]
+    told = [_parameter("header", header, "Of the original request.") for header in (*original, "X-Forwarded-For")]
     return {
         "operationId": f"{name}ForwardAuth",
         "summary": f"Answer {shown} whether a request may pass",
@@ -73,18 +68,18 @@ def _forward_auth(name: str, shown: str, original: tuple[str, ...]) -> Json:
     }
 
 
+def _parameter(where: str, name: str, description: str, schema: Json = _TEXT) -> Json:
+    required = where == "path"
+    return {"name": name, "in": where, "required": required, "schema": schema, "description": description}
+
+
 def _envoy() -> Json:
     operation = _forward_auth("envoy", "Envoy", ())
     operation["description"] = (
         f"The method and the path behind the prefix are those of the original request.  {_PASSED}"
     )
-    options = {
-        "name": "X-Keyturn-Options",
-        "in": "header",
-        "schema": _TEXT,
-        "description": "Options, as a query string.",
-    }
-    path = {"name": "path", "in": "path", "required": True, "schema": _TEXT, "description": "The original path."}
+    options = _parameter("header", "X-Keyturn-Options", "Options, as a query string.")
+    path = _parameter("path", "path", "The original path.")
     kept = [one for one in operation["parameters"] if one["in"] == "header"]
     operation["parameters"] = [path, options, *kept]
     return operation
