@@ -188,6 +188,13 @@ async def test_minutes_of_what_is_counted_by_hours_are_refused(world: World) -> 
         )
 
 
+@pytest.mark.parametrize("period", list(Period))
+async def test_a_range_at_the_end_of_time_is_refused(world: World, period: Period) -> None:
+    with pytest.raises(InputError) as refused:
+        await UsageService(world.door).series(world.credentials, UsageFilter(), period=period, until=253_402_300_799.0)
+    assert refused.value.field == "until"
+
+
 async def test_the_last_use_of_a_version_names_its_latest_caller(world: World, used: tuple[Issued, Issued]) -> None:
     first, second = used
     uses = (await UsageService(world.door).last_uses(world.credentials, UsageFilter())).items

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -54,5 +55,5 @@ def untextual_names(handler: HTTPRouteHandler) -> frozenset[str]:
         if isinstance(parameter.kwarg_definition, ParameterKwarg)
         and parameter.kwarg_definition.param_type is ParamType.QUERY
         and parameter.is_optional
-        and not parameter.has_inner_subclass_of(str)
+        and (not parameter.has_inner_subclass_of(str) or parameter.has_inner_subclass_of(Enum))
     )

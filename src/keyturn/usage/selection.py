@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 TOLD: Final = (Dimension.ENDPOINT, Dimension.COUNTRY, Dimension.IP_NETWORK, Dimension.USER_AGENT)
 BUCKETS_DEFAULT: Final = {Period.MINUTE: 60, Period.HOUR: 48, Period.DAY: 30}
 BUCKETS_MAX: Final = 1500
+UNTIL_MAX: Final = 253_370_764_800
+"""9999-01-01: what comes after the last bucket has to be a time too."""
+
 HOURS_KEPT_SECONDS: Final = 90 * 86_400
 _SECONDS: Final = {Period.MINUTE: 60, Period.HOUR: 3600, Period.DAY: 86_400}
 
@@ -85,6 +88,8 @@ def window(period: Period, since: float | None, until: float | None, now: float)
     """Return the first bucket and the end of the last one; raises InputError when that is none, or too many."""
     length = _SECONDS[period]
     last = start_of(period, now if until is None else until) + length
+    if last > UNTIL_MAX:
+        raise InputError("expected a time before the year 9999", field="until")
     first = last - BUCKETS_DEFAULT[period] * length if since is None else start_of(period, since)
     if first >= last:
         raise InputError("expected `since` before `until`", field="since")

@@ -25,6 +25,7 @@ WAIT_SECONDS_MAX = 10
 KEYSPACES_MAX = 64
 BATCH_ITEMS_MAX = 5000
 SEQ_MAX = 2**53
+TIME_MAX = 2**40
 _Id = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_]*(?!\n)$")]
 
 
@@ -121,8 +122,8 @@ class UsageItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     outcome: Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^[A-Z_]+(?!\n)$")]
     minute: Annotated[int, Meta(ge=0, le=SEQ_MAX)]
     count: Annotated[int, Meta(ge=1, le=1_000_000_000)]
-    first_at: Annotated[float, Meta(ge=0, le=SEQ_MAX)]
-    at: Annotated[float, Meta(ge=0, le=SEQ_MAX)]
+    first_at: Annotated[float, Meta(ge=0, le=TIME_MAX)]
+    at: Annotated[float, Meta(ge=0, le=TIME_MAX)]
     ip: Annotated[str, Meta(max_length=64)] | None = None
     user_agent: Annotated[str, Meta(max_length=1024)] | None = None
     method: Annotated[str, Meta(max_length=32)] | None = None
