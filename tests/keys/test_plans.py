@@ -297,3 +297,19 @@ async def test_plans_do_not_cross_workspaces(desk: Desk) -> None:
     assert [one.name for one in (await desk.plans.list(tenant)).items] == ["theirs"]
     await desk.owners.update(tenant, "billing", change(UpdateOwner, limits=[MINUTE]))
     assert (await desk.owners.show(desk.admin, "billing")).limits == ()
+
+
+async def test_retiring_a_plan_moves_a_bounded_number_of_keys(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them move in one unit of work, and nobody else writes meanwhile."""
+    monkeypatch.setattr("keyturn.keys.plans.MOVED_KEYS_MAX", 2)
+    await desk.keyspace()
+    for name in ("old", "new"):
+        await desk.plan(name)
+    await desk.keys.issue_bulk(desk.admin, IssueKeys(keys=(wanted(plan="old"),) * 3))
+    with pytest.raises(ConflictError) as caught:
+        await desk.plans.retire(desk.admin, "old", RetirePlan(move_to="new"))
+    assert caught.value.code == "plan_in_use"
+    first = (await desk.keys.list(desk.admin, limit=1)).items[0]
+    await desk.keys.update(desk.admin, first.id, UpdateKey(plan="new"))
+    assert (await desk.plans.retire(desk.admin, "old", RetirePlan(move_to="new"))).state == "retired"
+    assert (await desk.plans.show(desk.admin, "new")).keys == 3

@@ -32,13 +32,11 @@ class Assignable:
         self._op = op
         self._found: dict[str, Plan] = {}
 
-    def plan(self, name: str | None, field: str = "plan") -> Plan | None:
-        """Return the plan of that name, None for no name.
+    def named(self, name: str, field: str = "plan") -> Plan:
+        """Return the plan of that name.
 
         Raises NotFoundError for a plan that the caller may not know of, ConflictError for one that is retired.
         """
-        if name is None:
-            return None
         if name not in self._found:
             self._found[name] = authorised_plan(self._op, Action.PLAN_READ, name, share=True)
         found = self._found[name]
@@ -46,9 +44,11 @@ class Assignable:
         return found
 
     def id_and_name(self, name: str | None, field: str = "plan") -> tuple[str | None, str | None]:
-        """Return how the plan is stored and how it is shown, both None for no name; raises as `plan` does."""
-        found = self.plan(name, field)
-        return (None, None) if found is None else (found.id, found.name)
+        """Return how the plan is stored and how it is shown, both None for no name; raises as `named` does."""
+        if name is None:
+            return None, None
+        found = self.named(name, field)
+        return found.id, found.name
 
 
 def authorised_plan(op: Operation, action: Action, name: str, *, lock: bool = False, share: bool = False) -> Plan:

@@ -187,8 +187,8 @@ def _emptied(op: Operation, found: Plan, request: RetirePlan) -> dict[str, Detai
     if request.move_to == found.name:
         raise InputError("expected another plan than the one that is retired", field="move_to")
     authorised_plan(op, Action.PLAN_UPDATE, found.name)
-    to = Assignable(op).plan(request.move_to, "move_to")
-    if to is None or keys > MOVED_KEYS_MAX:
+    to = Assignable(op).named(request.move_to, "move_to")
+    if keys > MOVED_KEYS_MAX:
         raise ConflictError(
             f"plan {found.name} has {keys} keys, and {MOVED_KEYS_MAX} can be moved at once",
             code="plan_in_use",
