@@ -1,14 +1,19 @@
 """The shipped configurations, each run by its real program in front of a real Keyturn."""
 
 import json
+import re
+import shutil
+from pathlib import Path
 
 import pytest
 
 from keyturn.http.identity import IDENTITY_HEADERS
+from tests.gateways import programs
 from tests.gateways.programs import STARTERS, program
-from tests.gateways.stack import Control, Gateway, running_gateway, seen, seen_headers
+from tests.gateways.stack import EXAMPLES, Control, Gateway, running_gateway, seen, seen_headers
 
 pytestmark = pytest.mark.slow
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "gateways.md"
 
 
 def test_an_admitted_key_reaches_the_application_as_an_identity(gateway: Gateway, control: Control) -> None:
@@ -237,4 +242,34 @@ def test_nothing_passes_while_the_authorizer_of_apache_is_away(control: Control,
         authorizer = gateway.children[0]
         authorizer.kill()
         authorizer.wait()
-        assert gateway.get("/", key).status_code >= 500
+        answer = gateway.get("/", key)
+        assert answer.status_code >= 500
+        assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_the_guide_lets_browsers_ask_ahead(
+    control: Control, application: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A preflight is answered, and nothing else gets past the check by it."""
+    if program("nginx") is None:
+        pytest.skip("nginx is not installed; .ci/run installs it")
+    for_server, for_location = re.findall(r"^```nginx\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    shutil.copytree(EXAMPLES / "nginx", tmp_path / "nginx")
+    site = tmp_path / "nginx" / "site.conf"
+    text = site.read_text().replace(
+        "    include keyturn/server.conf;\n", f"    include keyturn/server.conf;\n{for_server}"
+    )
+    site.write_text(text.replace("    location / {\n", f"    location / {{\n{for_location}"))
+    monkeypatch.setattr(programs, "EXAMPLES", tmp_path)
+
+    def start(made: Gateway) -> None:
+        programs.start_nginx(made, control.server.port, application, control.token)
+
+    key = control.issue(limits=[{"name": "burst", "limit": 1, "window_seconds": 3600}])["key"]
+    with running_gateway("nginx", start) as gateway:
+        preflight = gateway.request("OPTIONS", "/", [("Origin", "https://app.example")])
+        assert (preflight.status_code, preflight.content) == (204, b"")
+        assert preflight.headers["access-control-allow-origin"] == "https://app.example"
+        assert [gateway.get("/", key).status_code for _ in range(2)] == [200, 429]
+        assert gateway.get("/").status_code == 401
+        assert gateway.request("OPTIONS", "/orders/1").status_code == 401
