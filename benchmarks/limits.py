@@ -63,8 +63,7 @@ def per_call(call: Callable[[Sequence[LimitDemand], float], object], asked: list
 def floor(demands: Sequence[LimitDemand], _now: float) -> LimitOutcome:
     """Make an answer of the same shape."""
     reports = [
-        LimitReport(one.rule.name, one.rule.limit, one.rule.window_seconds, 7, 1.5, False, False)
-        for one in demands
+        LimitReport(one.rule.name, one.rule.limit, one.rule.window_seconds, 7, 1.5, False, False) for one in demands
     ]
     return LimitOutcome(True, tuple(reports), 0.0, ())
 
