@@ -83,7 +83,7 @@ def in_memory(rounds: int) -> dict[str, Any]:
 
 async def in_valkey(url: str, seconds: float) -> dict[str, Any]:
     """Measure the store, alone and with requests at once."""
-    limiter = ValkeyLimiter(Secret(url))
+    limiter = ValkeyLimiter(Secret(f"{url}?socket_timeout=10"))
     await limiter.start()
     asked = requests(WIDE)
     found: dict[str, Any] = {"ping": await pings(url, seconds)}
