@@ -373,10 +373,11 @@ async def test_every_method_is_answered_and_no_body_is_read(
     client: httpx.AsyncClient, verdicts: Verdicts, method: str
 ) -> None:
     answer = await client.request(method, "/auth/traefik", headers=ASKING, content=b"x" * 100_000)
-    assert answer.status_code == 200
+    assert (answer.status_code, answer.headers["connection"]) == (200, "close")
     verdicts.answer = denied("REVOKED")
     refused = await client.request(method, "/auth/traefik", headers=ASKING)
     assert (refused.status_code, bool(refused.content)) == (401, method != "HEAD")
+    assert "connection" not in refused.headers
 
 
 @pytest.mark.parametrize("path", ["/auth/nginx/", "/auth/other", "/auth/", "/auth/envoyer", "/auth/traefik/x"])

@@ -102,7 +102,9 @@ class ForwardAuthLane:
             refusal, headers = await self._decide(scope, dialect)
         except Exception as error:  # noqa: BLE001 -- the outermost frame of this lane: logged, and answered as a problem
             refusal, headers = _failure(error, scope), []
-        if self._draining.is_set() and scope.get("http_version", "1.1").startswith("1"):
+        # What follows a body that stays unread could not be told from its rest.
+        lasts = not self._draining.is_set() and not _has_body(scope["headers"])
+        if not lasts and scope.get("http_version", "1.1").startswith("1"):
             headers = [*headers, (b"connection", b"close")]
         await _send(refusal, headers, scope, send, nginx=dialect is NGINX)
 
@@ -190,6 +192,10 @@ def _unproven() -> UnavailableError:
         code="gateway_token",
         hint="set the header X-Keyturn-Token in the configuration of the gateway",
     )
+
+
+def _has_body(headers: Headers) -> bool:
+    return any((name == b"content-length" and value != b"0") or name == b"transfer-encoding" for name, value in headers)
 
 
 def _peer(scope: Scope) -> str | None:
