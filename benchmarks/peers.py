@@ -1,9 +1,11 @@
 """What verify over HTTP is compared with.
 
-    constant   raw ASGI: reads the same POST body, answers with a constant of the same size
-    plain      `benchmarks.plain_app`
+    constant           raw ASGI: reads the same POST body, answers with a constant of the same size
+    plain              `benchmarks.plain_app`
+    keyshield          `benchmarks.keyshield_peer`
+    keyshield-cached   the same with its cache
 
-Both run under granian with one worker, as the server itself does.
+All run under granian with one worker, as the server itself does.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ async def constant(
 
 
 def main() -> None:
-    """Serve `constant` or `plain` on a port: `python -m benchmarks.peers constant 8000`."""
+    """Serve one of them on a port: `python -m benchmarks.peers constant 8000`."""
     from granian.constants import Interfaces
     from granian.log import LogLevels
     from granian.server import Server
@@ -55,6 +57,10 @@ def main() -> None:
     def load(_target: str) -> Callable[..., Any]:
         if which == "constant":
             return constant
+        if which.startswith("keyshield"):
+            from benchmarks import keyshield_peer
+
+            return keyshield_peer.make(cached=which.endswith("-cached"))
         from benchmarks.plain_app import make
 
         return make()
