@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from keyturn.http.verify_lane import BODY_BYTES_MAX, VerifyLane
+from keyturn.wire.policy import LimitRule
 from tests.verification.world import Issued, World
 
 
@@ -232,3 +233,43 @@ async def test_a_problem_never_repeats_the_key(caller: Caller) -> None:
     key = caller.issued.key
     for body in (f'{{"{key}": 1}}', f'{{"key": "a", "{key}": 1}}', f'{{"key": "a", "ip": ["{key}"]}}', f'"{key}"'):
         assert key not in json.dumps((await caller(body.encode())).body)
+
+
+async def test_how_limits_stand_is_told_in_http_fields_too(world: World) -> None:
+    rules = (LimitRule("minute", 1, 60), LimitRule("hour", 9, 3600, mode="shadow"))
+    issued = await world.issue(await world.create_keyspace(), limits=rules)
+    free = await world.issue(await world.create_keyspace("free"))
+    await world.follow()
+    call = Caller(world, issued)
+    first, second = await call(), await call()
+    assert (first.body["code"], second.body["code"]) == ("VALID", "RATE_LIMITED")
+    assert [first.headers[name] for name in (b"ratelimit-policy", b"ratelimit")] == [
+        b'"minute";q=1;w=60',
+        b'"minute";r=0;t=60',
+    ]
+    assert b"retry-after" not in first.headers
+    assert int(second.headers[b"retry-after"]) == pytest.approx(60, abs=1)
+    assert second.status == 200
+    plain = await call({"key": free.key})
+    assert plain.body["valid"]
+    assert b"ratelimit" not in plain.headers
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"cost": -1},
+        {"cost": "1"},
+        {"limits": [{"name": "nope"}]},
+        {"limits": [{"name": "x", "limit": 1}]},
+        {"limits": [{"name": "x", "limit": 0, "window_seconds": 1}]},
+        {"quotas": [{"name": "nope"}]},
+        {"quotas": [{"cost": 1}]},
+    ],
+)
+async def test_what_is_to_be_charged_has_to_make_sense(world: World, asked: dict[str, Any]) -> None:
+    issued = await world.issue(await world.create_keyspace())
+    await world.follow()
+    answer = await Caller(world, issued)({"key": issued.key, **asked})
+    assert answer.status == 400
+    assert world.sink.used == []

@@ -39,7 +39,7 @@ SHADOW_OUTCOMES: Final = {
 """What usage calls a refusal that was not enforced, by the kind before the colon of its name."""
 
 
-class Admission(msgspec.Struct, frozen=True):
+class Admission(msgspec.Struct, frozen=True, gc=False):
     """The verdict after charging, and how limits and quotas stand.
 
     `shadow` names what would have refused.  `slots` are held until they are given back.  `store_failed`: the counters
@@ -62,7 +62,7 @@ def admit(request: Request, allowed: Allowed, now: float, limiter: Limiter, quot
     Raises InputError when the request names a limit or quota that the key does not have.
     """
     version = allowed.version
-    terms = version.terms
+    terms = version.own.terms(version.keyspace, version.owner)
     if terms.plain and not request.limits and not request.quotas:
         return Admission(allowed)
     demands = demands_of(request, version, terms)

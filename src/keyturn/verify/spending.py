@@ -35,7 +35,7 @@ class LimitDemand(msgspec.Struct, frozen=True, gc=False):
     cost: int
 
 
-class LimitOutcome(msgspec.Struct, frozen=True):
+class LimitOutcome(msgspec.Struct, frozen=True, gc=False):
     """Whether all of them admit, and how each stands; `slots` are held until they are given back or expire.
 
     `store_failed` says that the counters could not be asked and each rule's `on_store_error` decided.

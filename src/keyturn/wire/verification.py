@@ -74,7 +74,7 @@ class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     country: Annotated[str, Meta(pattern=r"^[A-Za-z]{2}(?!\n)$")] | None = None
 
 
-class LimitReport(msgspec.Struct, frozen=True, omit_defaults=True):
+class LimitReport(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How a limit stands after the verification; `reset_seconds` is when it is whole again."""
 
     name: str
@@ -86,7 +86,7 @@ class LimitReport(msgspec.Struct, frozen=True, omit_defaults=True):
     shadow: bool = False
 
 
-class QuotaReport(msgspec.Struct, frozen=True, omit_defaults=True):
+class QuotaReport(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How a quota stands as far as this node knows: what is left here, and when the period ends (RFC 3339)."""
 
     name: str
