@@ -14,6 +14,7 @@ _SERVER_LIBRARIES = [
     "jinja2",
     "litestar",
     "prometheus_client",
+    "redis",
     "sqlalchemy",
     "structlog",
 ]
@@ -21,12 +22,14 @@ _SERVER_LIBRARIES = [
 _PROGRAM = """
     import importlib, pkgutil, sys
 
+    OF_A_FRAMEWORK = {f"keyturn.client.middleware.{name}" for name in ("django", "fastapi", "flask")}
     name, *absent = sys.argv[1:]
     for library in absent:
         sys.modules[library] = None  # an import of it raises ImportError
     package = importlib.import_module(name)
     for module in pkgutil.walk_packages(getattr(package, "__path__", []), f"{name}."):
-        importlib.import_module(module.name)
+        if module.name not in OF_A_FRAMEWORK:  # each is imported by the users of its framework alone
+            importlib.import_module(module.name)
 """
 
 
