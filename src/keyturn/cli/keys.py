@@ -171,7 +171,7 @@ def import_keys(*, keyspace: str, file: Iterable[str], as_json: bool) -> None:
 def list_keys(*, limit: int | None, as_json: bool, **filters: str | None) -> None:
     """List keys."""
     items = list(open_session().pages("/keys", filters, limit=limit))
-    columns = ("id", "keyspace", "name", "owner", "state", "expires_at", "last_used_at")
+    columns = ("id", "keyspace", "name", "owner", "plan", "state", "expires_at", "last_used_at")
     emit({"items": items}, as_json=as_json, human=lambda a: table(a["items"], *columns))
 
 
