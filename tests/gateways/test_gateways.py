@@ -273,3 +273,21 @@ def test_the_guide_lets_browsers_ask_ahead(
         assert [gateway.get("/", key).status_code for _ in range(2)] == [200, 429]
         assert gateway.get("/").status_code == 401
         assert gateway.request("OPTIONS", "/orders/1").status_code == 401
+
+
+@pytest.mark.parametrize("name", sorted(STARTERS))
+def test_a_gateway_with_a_wrong_token_blames_no_client(name: str, control: Control, application: int) -> None:
+    """A client that is told 401 throws away a good key."""
+    if program(name) is None:
+        pytest.skip(f"{name} is not installed; .ci/run installs it")
+
+    def start(made: Gateway) -> None:
+        STARTERS[name](made, control.server.port, application, f"{control.token[:-1]}~")
+
+    with running_gateway(name, start) as gateway:
+        answer = gateway.get("/", control.issue()["key"])
+        assert answer.status_code == 503
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers.get_list("retry-after") == ["1"]
+        assert answer.json()["status"] == 503
+        assert "www-authenticate" not in answer.headers
