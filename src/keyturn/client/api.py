@@ -237,6 +237,10 @@ class AsyncKeyturn:
         """See Keyturn."""
         return Verification(await self._send(self._ask.verify(verify_request(key, **call))))
 
+    async def ask(self, request: VerifyRequest) -> Verification:
+        """See Keyturn."""
+        return await self._send(self._ask.verify(request))
+
     async def release(self, slots: Sequence[str]) -> int:
         """See Keyturn."""
         return (await self._send(self._ask.release(slots))).released if slots else 0
