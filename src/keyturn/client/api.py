@@ -239,7 +239,7 @@ class AsyncKeyturn:
 
     async def ask(self, request: VerifyRequest) -> Verification:
         """See Keyturn."""
-        return await self._send(self._ask.verify(request))
+        return Verification(await self._send(self._ask.verify(request)))
 
     async def release(self, slots: Sequence[str]) -> int:
         """See Keyturn."""
