@@ -257,3 +257,15 @@ async def test_a_node_learns_at_once_that_the_database_was_restored(world: World
     assert account(world).spent == 1
     assert account(world).leased == account(world).stranded == 0
     assert world.database.discrepancies() == []
+
+
+async def test_what_a_lost_answer_leased_is_given_back_though_the_node_never_knew(world: World) -> None:
+    node = await world.node()
+    world.database.lose_answers = True
+    assert (await spend(node, world.now())).unavailable
+    world.database.lose_answers = False
+    assert account(world).leased == 8
+    world.elapsed.advance(31)
+    await node.tick()
+    assert account(world).leased == 0
+    assert world.database.discrepancies() == []

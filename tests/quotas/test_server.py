@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -9,6 +10,7 @@ from typing import Any, Self
 import httpx
 import pytest
 
+from keyturn.cli.main import main
 from keyturn.testing.server import RunningServer
 
 KEYSPACE = {"name": "orders", "prefix": "acme", "environment": "production"}
@@ -63,3 +65,27 @@ def test_a_server_that_is_killed_admits_the_rest_and_no_more(
     with Caller(server) as caller:
         balance = caller.balance(made["id"], "credits")
     assert (balance["granted"], balance["spent"], balance["leased"], balance["stranded"]) == (63, 63, 0, 0)
+
+
+@pytest.mark.slow
+def test_the_command_line_looks_at_balances_and_changes_them(
+    start_server: Callable[..., RunningServer], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = start_server()
+    monkeypatch.setenv("KEYTURN_URL", server.url)
+    monkeypatch.setenv("KEYTURN_TOKEN_FILE", str(server.data_dir / "admin-token"))
+    with Caller(server) as caller:
+        caller.post("/keyspaces", KEYSPACE)
+        key = caller.post("/keys", KEY | {"quotas": [{"name": "credits", "amount": 60, "period": "none"}]})["id"]
+
+    def run(*argv: str) -> Any:
+        assert main(["quotas", argv[0], "--json", *argv[1:]]) == 0, capsys.readouterr().err
+        return json.loads(capsys.readouterr().out)
+
+    assert run("list", "--key", key)["items"][0]["state"] == "unused"
+    assert run("top-up", "credits", "--key", key, "--note", "refund", "--", "-10")["available"] == 50
+    assert run("set", "credits", "7", "--key", key)["available"] == 7
+    assert run("credit", "credits", "--key", key)["stranded"] == 0
+    assert [line["kind"] for line in run("ledger", "credits", "--key", key)["items"]] == ["set", "top_up", "grant"]
+    assert main(["quotas", "list"]) == 2
+    assert main(["quotas", "credit", "credits", "--key", key, "--units", "3"]) != 0
