@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from keyturn.wire.verification import Code, VerifyResponse
 
 if TYPE_CHECKING:
     from keyturn.wire.verification import CheckReport, LimitReport, QuotaReport
+
+_VALID: Final = Code.VALID.value
 
 
 @final
@@ -23,7 +25,7 @@ class Verification:
     def __init__(self, response: VerifyResponse) -> None:
         """Wrap an answer; it admits only when it says so twice, by `valid` and by its code."""
         self.response = response
-        self.valid: bool = response.valid and response.code == Code.VALID
+        self.valid: bool = response.valid and response.code == _VALID
 
     def __bool__(self) -> bool:
         return self.valid

@@ -44,7 +44,23 @@ UNKNOWN_BURST: Final = 50.0
 
 _SCALED_MAX: Final = 4096
 _NO_CHARGES: Final = LimitOutcome(admitted=True, reports=())
+_VALID: Final = Code.VALID.value
 _REFUSED: Final = Verification(VerifyResponse(valid=False, code=Code.NOT_FOUND))
+
+
+_Known = tuple[
+    str,
+    str,
+    str,
+    str,
+    str,
+    "str | None",
+    "tuple[str, ...]",
+    "str | None",
+    "dict[str, str] | None",
+    "str | None",
+]
+_Held = tuple["VersionPolicy", "Terms", _Known, Verification]
 
 
 class Undecided(Enum):
@@ -137,7 +153,7 @@ class Verdicts:
     ) -> None:
         """Decide from what `feed` keeps; `lock` is the one it changes things under."""
         self._replica = feed.replica
-        self._freshness = feed.freshness
+        self._fresh = feed.freshness.fresh
         self._counts = counts
         self._now = clock.now
         self._boottime = clock.boottime
@@ -147,7 +163,7 @@ class Verdicts:
         if self._local is not None:
             self._limiter = self._local
         self._quotas = _ServerQuotas()
-        self._answers: dict[str, tuple[VersionPolicy, Terms, Verification]] = {}
+        self._answers: dict[str, _Held] = {}
         self._unknown = UNKNOWN_BURST
         self._unknown_at = -inf
         self.decided = 0
@@ -168,7 +184,23 @@ class Verdicts:
                 if isinstance(located, Undecided):
                     return located
                 version = located
-            return self._verdict(request, version, explained=explained)
+            bound = self._shortest() if version is None else version.keyspace.stale_after_seconds
+            if not self._fresh(self._boottime(), bound):
+                return Undecided.STALE
+            now = self._now()
+            if explained:
+                return self._explained(request, version, bound, now)
+            verdict = decide(request, version, now)
+            admission: Admission | None = None
+            if isinstance(verdict, Allowed):
+                admission = admit(request, verdict, now, self._limiter, self._quotas)
+                if admission is None:
+                    return Undecided.ASK
+            if not self._fresh(self._boottime(), bound):
+                self._undo(admission)
+                return Undecided.STALE
+            self.decided += 1
+            return self._answer(request, verdict, admission, None, now)
 
     def release(self, slots: Sequence[str]) -> int:
         """Give back slots that are held here; return how many were."""
@@ -179,27 +211,20 @@ class Verdicts:
 
     # --- under the lock -------------------------------------------------------------------------------------------
 
-    def _verdict(self, request: Request, version: VersionPolicy | None, *, explained: bool) -> Verification | Undecided:
-        bound = self._shortest() if version is None else version.keyspace.stale_after_seconds
-        fresh = self._freshness.fresh
-        if not fresh(self._boottime(), bound):
-            return Undecided.STALE
-        now = self._now()
-        checks: Sequence[Check] | None = None
-        verdict: Allowed | Denied
-        if explained:
-            verdict, checks = explain(request, version, now)
-        else:
-            verdict = decide(request, version, now)
+    def _explained(
+        self, request: Request, version: VersionPolicy | None, bound: float, now: float
+    ) -> Verification | Undecided:
+        """Decide, and report every check."""
+        verdict, checks = explain(request, version, now)
         admission: Admission | None = None
         if isinstance(verdict, Allowed):
             admission = admit(request, verdict, now, self._limiter, self._quotas)
             if admission is None:
                 return Undecided.ASK
-        if not fresh(self._boottime(), bound):
+        if not self._fresh(self._boottime(), bound):
             self._undo(admission)
             return Undecided.STALE
-        if checks is not None and verdict.version is not None:
+        if verdict.version is not None:
             checks = (*checks, *explain_charges(request, verdict.version, admission))
         self.decided += 1
         return self._answer(request, verdict, admission, checks, now)
@@ -212,33 +237,40 @@ class Verdicts:
         checks: Sequence[Check] | None,
         now: float,
     ) -> Verification:
+        """Count a verdict and word it."""
         if admission is not None:
             verdict = admission.verdict
+            if admission.shadow and verdict.version is not None:
+                for outcome in shadow_outcomes(admission.shadow):
+                    self._counts.count(verdict.version.id, outcome, request, now)
         version = verdict.version
         if version is None:
-            if checks is None:
-                return _REFUSED
-            return Verification(VerifyResponse(valid=False, code=verdict.code.value, checks=_reports(checks)))
-        self._counts.count(version.id, verdict.code.value, request, now)
-        if admission is not None and admission.shadow:
-            for outcome in shadow_outcomes(admission.shadow):
-                self._counts.count(version.id, outcome, request, now)
+            shown = None if checks is None else _reports(checks)
+            return _REFUSED if shown is None else Verification(VerifyResponse(False, verdict.code.value, checks=shown))
+        if admission is None or checks is not None or not isinstance(verdict, Allowed):
+            self._counts.count(version.id, verdict.code.value, request, now)
+            known = _known(version, version.terms)
+            return Verification(_response(verdict.code.value, known, admission, checks))
+        self._counts.count(version.id, _VALID, request, now)
         terms = version.terms
-        plain = admission is not None and bool(verdict) and checks is None and terms.plain and not admission.limits
-        if plain:
-            held = self._answers.get(version.id)
-            if held is not None and held[0] is version and held[1] is terms:
-                return held[2]
-        found = Verification(_response(verdict, version, terms, admission, checks))
-        if plain:
-            if len(self._answers) >= ANSWERS_MAX:
-                self._answers.clear()
-            self._answers[version.id] = (version, terms, found)
-        return found
+        held = self._answers.get(version.id)
+        if held is None or held[0] is not version or held[1] is not terms:
+            held = self._remember(version, terms)
+        if admission.limits or admission.shadow or admission.slots:
+            return Verification(_response(_VALID, held[2], admission, None))
+        return held[3]
+
+    def _remember(self, version: VersionPolicy, terms: Terms) -> _Held:
+        """Keep what is told of an admitted version for as long as nothing about it changes."""
+        if len(self._answers) >= ANSWERS_MAX:
+            self._answers.clear()
+        known = _known(version, terms)
+        held = self._answers[version.id] = (version, terms, known, Verification(VerifyResponse(True, _VALID, *known)))
+        return held
 
     def _locate(self, request: Request, *, known: bool) -> VersionPolicy | Undecided | None:
         """Find an imported key by its digest, or say what an id that is not here calls for."""
-        if not self._freshness.fresh(self._boottime(), self._shortest()):
+        if not self._fresh(self._boottime(), self._shortest()):
             return Undecided.STALE
         workspaces = {one.workspace for one in self._replica.keyspaces() if one.accepts_foreign}
         for workspace in workspaces:
@@ -272,16 +304,9 @@ class Verdicts:
             self._local.release_now(undo(admission, self._quotas))
 
 
-def _response(
-    verdict: Allowed | Denied,
-    version: VersionPolicy,
-    terms: Terms,
-    admission: Admission | None,
-    checks: Sequence[Check] | None,
-) -> VerifyResponse:
-    return VerifyResponse(
-        bool(verdict),
-        verdict.code.value,
+def _known(version: VersionPolicy, terms: Terms) -> _Known:
+    """Return what is told of a key whose secret was proven, in the order of VerifyResponse."""
+    return (
         version.key_id,
         version.id,
         version.keyspace.name,
@@ -290,14 +315,25 @@ def _response(
         version.name,
         terms.grants.names,
         None if version.expires_at is None else rfc3339(version.expires_at),
-        None if version.metadata_json is None else version.metadata(),
+        version.metadata(),
         None if terms.plan is None else terms.plan.name,
-        None if admission is None else admission.limits or None,
-        None if admission is None else admission.quotas or None,
-        None if admission is None else admission.retry_after_seconds or None,
-        None if admission is None else admission.slots or None,
-        None if admission is None else admission.shadow or None,
-        None if checks is None else _reports(checks),
+    )
+
+
+def _response(code: str, known: _Known, admission: Admission | None, checks: Sequence[Check] | None) -> VerifyResponse:
+    shown = None if checks is None else _reports(checks)
+    if admission is None:
+        return VerifyResponse(code == _VALID, code, *known, checks=shown)
+    return VerifyResponse(
+        code == _VALID,
+        code,
+        *known,
+        admission.limits or None,
+        admission.quotas or None,
+        admission.retry_after_seconds or None,
+        admission.slots or None,
+        admission.shadow or None,
+        shown,
     )
 
 

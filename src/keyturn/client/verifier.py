@@ -206,8 +206,8 @@ class Verifier:
             tuple(limits),
             tuple(quotas),
         )
-        found = self._decide(request, explain)
-        return self._ask(request, explain) if found is None else found
+        found = self._verdicts.decide(request, explained=explain) if self._started else self._begin(request, explain)
+        return found if isinstance(found, Verification) else self._other(found, request, explain)
 
     async def averify(  # noqa: PLR0913 -- what may be told of a call
         self,
@@ -242,8 +242,10 @@ class Verifier:
             tuple(limits),
             tuple(quotas),
         )
-        found = self._decide(request, explain)
-        return await asyncio.to_thread(self._ask, request, explain) if found is None else found
+        found = self._verdicts.decide(request, explained=explain) if self._started else self._begin(request, explain)
+        if isinstance(found, Verification):
+            return found
+        return await asyncio.to_thread(self._other, found, request, explain)
 
     def release(self, slots: Sequence[str]) -> int:
         """Give back slots of concurrency limits when the call ends; return how many were still held."""
@@ -262,17 +264,16 @@ class Verifier:
             return self.release(slots)
         return await asyncio.to_thread(self.release, slots)
 
-    def _decide(self, request: Request, explained: bool) -> Verification | None:  # noqa: FBT001 -- the hot path
-        """Decide from memory; None when the server has to be asked."""
-        if not self._started:
-            self.start()
-        found = self._verdicts.decide(request, explained=explained)
-        if isinstance(found, Verification):
-            return found
-        if self._closed or (found is Undecided.STALE and not self._asks_when_stale):
-            self._verdicts.unavailable += 1
-            return _UNAVAILABLE
-        return None
+    def _begin(self, request: Request, explained: bool) -> Verification | Undecided:  # noqa: FBT001 -- the hot path
+        self.start()
+        return self._verdicts.decide(request, explained=explained)
+
+    def _other(self, why: Undecided, request: Request, explained: bool) -> Verification:  # noqa: FBT001 -- as above
+        """Answer what memory did not: ask the server, or deny."""
+        if not self._closed and (why is Undecided.ASK or self._asks_when_stale):
+            return self._ask(request, explained)
+        self._verdicts.unavailable += 1
+        return _UNAVAILABLE
 
     def _ask(self, request: Request, explained: bool) -> Verification:  # noqa: FBT001 -- as above
         self._verdicts.asked += 1
