@@ -173,6 +173,18 @@ def test_keys_that_say_the_same_share_their_terms() -> None:
     assert first.limits == (LimitRule("x", 1, 1),)
 
 
+def test_owners_that_say_the_same_share_the_terms_of_their_keys() -> None:
+    issued = [Issued(owner=f"team-{n}", scopes=("a",)) for n in range(3)]
+    replica = replica_of(*(one.record for one in issued))
+    replica.load_plan(plan_record())
+    for n in range(3):
+        plan = "pln_gold" if n < 2 else None
+        replica.apply_owner(owner_record(id=f"own_{n}", name=f"team-{n}", plan=plan), f"own_{n}")
+    first, second, third = (of(replica, one).terms for one in issued)
+    assert first is second
+    assert third.plan is None
+
+
 # --- any order -------------------------------------------------------------------------------------------------------
 
 _rules = st.lists(

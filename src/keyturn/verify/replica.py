@@ -243,7 +243,7 @@ class Replica:
         held = self._owners.pop(owner_id, None)
         if record is not None:
             # The new one first: at no moment is there none.
-            owner = OwnerPolicy(record.id, record.workspace, record.name, record.plan, record.limits, record.quotas)
+            owner = OwnerPolicy(record.id, record.workspace, record.name, self._shared.owner(record))
             self._owners[record.id] = self._book(record.workspace).owners[record.name] = owner
             self.applied += 1
         elif held is not None:

@@ -10,12 +10,12 @@ from keyturn.kernel.match import compile_patterns
 from keyturn.verify.model import KeyspacePolicy, Standing, VersionPolicy
 from keyturn.verify.restrictions import Checker, compile_restrictions
 from keyturn.verify.rules import FAST_KIND, state_code
-from keyturn.verify.terms import Grants, Own
+from keyturn.verify.terms import Grants, Own, OwnerSays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
-    from keyturn.wire.policy import KeyRecord, LimitRule, QuotaRule, Restrictions, VersionRecord
+    from keyturn.wire.policy import KeyRecord, LimitRule, OwnerRecord, QuotaRule, Restrictions, VersionRecord
 
 POOL_MAX: Final = 65_536
 """How many different values of a kind are remembered in order to share them."""
@@ -33,6 +33,9 @@ _Said = tuple[
     "tuple[QuotaRule, ...]",
     "Restrictions | None",
 ]
+
+# Plan, limits and quotas.
+_OwnerSaid = tuple["str | None", "tuple[LimitRule, ...]", "tuple[QuotaRule, ...]"]
 
 Given = TypeVar("Given", bound="Hashable")
 Made = TypeVar("Made")
@@ -65,6 +68,10 @@ def _grants(scopes: tuple[str, ...]) -> Grants:
     return Grants(scopes, compile_patterns(scopes))
 
 
+def _owner(said: _OwnerSaid) -> OwnerSays:
+    return OwnerSays(*said)
+
+
 def _standing(given: tuple[str, str, int, int, str, bool, str]) -> Standing:
     version_state, key_state, number, pepper, kind, foreign, environment = given
     blocked = state_code(version_state, key_state)
@@ -74,19 +81,24 @@ def _standing(given: tuple[str, str, int, int, str, bool, str]) -> Standing:
 class Shared:
     """Everything that versions have in common, and the making of versions from records."""
 
-    __slots__ = ("_checkers", "_grants", "_owns", "_standings", "_texts")
+    __slots__ = ("_checkers", "_grants", "_owners", "_owns", "_standings", "_texts")
 
     def __init__(self) -> None:
         """Begin with nothing to share."""
         self._texts: _Pool[str, str] = _Pool(_itself)
         self._grants: _Pool[tuple[str, ...], Grants] = _Pool(_grants)
         self._checkers: _Pool[Restrictions, Checker | None] = _Pool(compile_restrictions)
+        self._owners: _Pool[_OwnerSaid, OwnerSays] = _Pool(_owner)
         self._owns: _Pool[_Said, Own] = _Pool(self._own)
         self._standings: _Pool[tuple[str, str, int, int, str, bool, str], Standing] = _Pool(_standing)
 
     def checker(self, restrictions: Restrictions | None) -> Checker | None:
         """Return the compiled restrictions, None when nothing is restricted."""
         return None if restrictions is None else self._checkers.get(restrictions)
+
+    def owner(self, record: OwnerRecord) -> OwnerSays:
+        """Return what the record of an owner says."""
+        return self._owners.get((record.plan, record.limits, record.quotas))
 
     def versions(
         self, record: KeyRecord, keyspace: KeyspacePolicy, held: tuple[VersionPolicy, ...]

@@ -10,8 +10,8 @@ be kept, and it must not count as absent.
 
 Terms are put together when they are first needed and kept until something they come from changes.  Keys that say the
 same share one `Own`, and with it the terms.  A keyspace's `stamp` is replaced after each change of the keyspace or of
-a plan of its workspace, so one comparison tells whether kept terms still hold; an owner's are kept with the owner's
-policy that they were made of.
+a plan of its workspace, so one comparison tells whether kept terms still hold.  With an owner's record they are kept by
+what the record says, which many owners share.
 """
 
 from __future__ import annotations
@@ -66,15 +66,25 @@ class PlanPolicy(msgspec.Struct, frozen=True, gc=False):
     shadow: Checker | None
 
 
+class OwnerSays:
+    """What owners' records say; those that say the same share one."""
+
+    __slots__ = ("limits", "plan", "quotas")
+
+    def __init__(self, plan: str | None, limits: tuple[LimitRule, ...], quotas: tuple[QuotaRule, ...]) -> None:
+        """Hold what a record says."""
+        self.plan = plan
+        self.limits = limits
+        self.quotas = quotas
+
+
 class OwnerPolicy(msgspec.Struct, frozen=True, gc=False):
     """What a replica knows of an owner that has a record; a change makes a new one."""
 
     id: str
     workspace: str
     name: str
-    plan: str | None
-    limits: tuple[LimitRule, ...]
-    quotas: tuple[QuotaRule, ...]
+    says: OwnerSays
 
 
 class Book:
@@ -140,7 +150,7 @@ class Own:
         # Set at once, so that no thread sees a stamp with the terms of another.
         self.held: tuple[object, Terms | None] = (None, None)
         """The terms for owners without a record, and the stamp they hold for; `terms` checks it."""
-        self._by_owner: dict[str, tuple[object, OwnerPolicy, Terms]] | None = None
+        self._by_owner: dict[OwnerSays, tuple[object, Terms]] | None = None
 
     def terms(self, keyspace: KeyspacePolicy, owner_name: str) -> Terms:
         """Return what holds now for a key of the keyspace and owner."""
@@ -148,7 +158,7 @@ class Own:
         if owners:
             owner = owners.get(owner_name)
             if owner is not None:
-                return self._terms_of_owner(keyspace, owner)
+                return self._terms_with(keyspace, owner.says)
         stamp, terms = self.held
         if terms is not None and stamp is keyspace.stamp:
             return terms
@@ -157,28 +167,28 @@ class Own:
         self.held = (stamp, terms)
         return terms
 
-    def _terms_of_owner(self, keyspace: KeyspacePolicy, owner: OwnerPolicy) -> Terms:
+    def _terms_with(self, keyspace: KeyspacePolicy, owner: OwnerSays) -> Terms:
         by_owner = self._by_owner
         if by_owner is None:
             by_owner = self._by_owner = {}
         stamp = keyspace.stamp
-        held = by_owner.get(owner.name)
-        if held is not None and held[0] is stamp and held[1] is owner:
-            return held[2]
+        held = by_owner.get(owner)
+        if held is not None and held[0] is stamp:
+            return held[1]
         terms = resolve(keyspace, owner, self)
         if len(by_owner) >= _OWNERS_MAX:
             by_owner.clear()
-        by_owner[owner.name] = (stamp, owner, terms)
+        by_owner[owner] = (stamp, terms)
         return terms
 
 
-def resolve(keyspace: KeyspacePolicy, owner: OwnerPolicy | None, own: Own) -> Terms:
+def resolve(keyspace: KeyspacePolicy, owner: OwnerSays | None, own: Own) -> Terms:
     """Put the terms of a key together."""
     plan_id, source = _plan_of(keyspace, owner, own)
     plan = None if plan_id is None else keyspace.book.plans.get(plan_id)
     limits: dict[str, tuple[LimitRule, RuleSource]] = {}
     quotas: dict[str, tuple[QuotaRule, RuleSource]] = {}
-    layers: tuple[tuple[RuleSource, KeyspacePolicy | PlanPolicy | OwnerPolicy | Own | None], ...] = (
+    layers: tuple[tuple[RuleSource, KeyspacePolicy | PlanPolicy | OwnerSays | Own | None], ...] = (
         ("keyspace", keyspace),
         ("plan", plan),
         ("owner", owner),
@@ -226,7 +236,7 @@ def resolve(keyspace: KeyspacePolicy, owner: OwnerPolicy | None, own: Own) -> Te
     )
 
 
-def _plan_of(keyspace: KeyspacePolicy, owner: OwnerPolicy | None, own: Own) -> tuple[str | None, RuleSource]:
+def _plan_of(keyspace: KeyspacePolicy, owner: OwnerSays | None, own: Own) -> tuple[str | None, RuleSource]:
     if own.plan is not None:
         return own.plan, "key"
     if owner is not None and owner.plan is not None:
