@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from keyturn.verify.spending import QuotaDemand
     from keyturn.wire.policy import QuotaRule
 
-WAIT_SECONDS: Final = 2.0
+WAIT_SECONDS: Final = 4.0
 """How long a call waits for units before it is answered as unavailable."""
 FAILED_SECONDS: Final = 0.5
 TICK_SECONDS: Final = 1.0

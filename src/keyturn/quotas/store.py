@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -17,7 +17,7 @@ from keyturn.wire.policy import QuotaRule
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Column, Connection, Row
 
     from keyturn.quotas.rules import Book
 
@@ -147,7 +147,11 @@ def lines(connection: Connection, account: str, before: int | None, limit: int) 
 def save(connection: Connection, changes: Changes) -> None:
     """Store everything that was done."""
     books = [changes.books[name] for name in sorted(changes.books)]
-    _each(connection, insert(quota_account), [asdict(b.account) for b in books if b.account.id in changes.new_accounts])
+    _each(
+        connection,
+        insert(quota_account),
+        [_values(b.account, _ACCOUNT) for b in books if b.account.id in changes.new_accounts],
+    )
     _each(
         connection,
         _SAVE_ACCOUNT,
@@ -157,12 +161,12 @@ def save(connection: Connection, changes: Changes) -> None:
             if b.account.id not in changes.new_accounts
         ],
     )
-    _each(connection, insert(quota_block), [asdict(block) for block in changes.new_blocks.values()])
+    _each(connection, insert(quota_block), [_values(block, _BLOCK) for block in changes.new_blocks.values()])
     kept = [block for block in changes.blocks.values() if block.id not in changes.closed | set(changes.new_blocks)]
     save_blocks(connection, kept)
     for some in _pages(changes.closed):
         connection.execute(delete(quota_block).where(quota_block.c.id.in_(some)))
-    _each(connection, insert(quota_line), [asdict(line) for b in books for line in b.added])
+    _each(connection, insert(quota_line), [_values(line, _LINE) for b in books for line in b.added])
     extended = [(b.account.id, number, more) for b in books for number, more in b.extended.items() if more]
     _each(connection, _EXTEND_LINE, [{"of": of, "line": number, "more": more} for of, number, more in extended])
 
@@ -292,6 +296,10 @@ def sums(connection: Connection) -> Iterator[tuple[Account, dict[str, int]]]:
         added["leased_blocks"] = held.get((found.id, "leased"), 0)
         added["stranded_blocks"] = held.get((found.id, "stranded"), 0)
         yield Account(**_columns(found)), added
+
+
+def _values(stored: object, columns: Sequence[Column[Any]]) -> dict[str, Any]:
+    return {column.key: getattr(stored, column.key) for column in columns}
 
 
 def _columns(row: Row[Any]) -> dict[str, Any]:
