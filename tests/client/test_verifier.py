@@ -232,15 +232,16 @@ def test_it_asks_the_server_when_stale_if_that_is_wanted(control: Control, verif
 def test_it_survives_a_killed_server(control: Control, verifier: MakeVerifier) -> None:
     """The keys stay verified over a crash and restart, and changes are followed again."""
     key = control.issue()
-    one = verifier()
+    one = verifier(label="shop-7")
     assert one.verify(key.key)
     control.server.kill9()
     assert one.verify(key.key)
     control.server.restart()
     other = control.issue()
-    wait_for(lambda: all(node["behind"] == 0 for node in control.get("/nodes")["items"]), 30)
+    wait_for(lambda: all(node["behind"] == 0 for node in control.verifiers()), 30)
     assert one.verify(other.key)
-    assert control.revoke(key)["effective"]
+    # On PostgreSQL the server that was killed may still be waited for; the verifier is not.
+    assert "shop-7" not in control.revoke(key)["laggards"]
     assert one.verify(key.key).code == "REVOKED"
 
 

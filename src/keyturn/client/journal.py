@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 BYTES_MAX: Final = 16 * 2**20
 SUFFIX: Final = ".usage"
 
+# macOS has no fdatasync.
+_sync: Final = getattr(os, "fdatasync", os.fsync)
 _decode: Final = msgspec.json.Decoder(UsageBatch).decode
 
 
@@ -65,7 +67,7 @@ class Journal:
             return False
         try:
             self._write(line)
-            os.fdatasync(self._file)
+            _sync(self._file)
         except OSError:
             return False
         self._open[batch.batch_id] = None

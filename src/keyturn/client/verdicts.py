@@ -42,6 +42,9 @@ UNKNOWN_PER_SECOND: Final = 20.0
 UNKNOWN_BURST: Final = 50.0
 """How often a well-formed key that is not known here is asked about: it may have been issued just now."""
 
+SILENT_SECONDS: Final = 2.0
+"""How long a server that has not answered is not asked about them."""
+
 _SCALED_MAX: Final = 4096
 _NO_CHARGES: Final = LimitOutcome(admitted=True, reports=())
 _VALID: Final = Code.VALID.value
@@ -166,6 +169,7 @@ class Verdicts:
         self._answers: dict[str, _Held] = {}
         self._unknown = UNKNOWN_BURST
         self._unknown_at = -inf
+        self._silent_until = -inf
         self.decided = 0
         self.asked = 0
         self.unavailable = 0
@@ -201,6 +205,18 @@ class Verdicts:
                 return Undecided.STALE
             self.decided += 1
             return self._answer(request, verdict, admission, None, now)
+
+    def ask(self) -> None:
+        """Count that the server is asked."""
+        with self._lock:
+            self.asked += 1
+
+    def unanswered(self, *, asked: bool) -> None:
+        """Count a verification without a verdict; a server that did not answer is spared what is not known here."""
+        with self._lock:
+            self.unavailable += 1
+            if asked:
+                self._silent_until = self._boottime() + SILENT_SECONDS
 
     def release(self, slots: Sequence[str]) -> int:
         """Give back slots that are held here; return how many were."""
@@ -289,6 +305,8 @@ class Verdicts:
 
     def _take_turn(self) -> bool:
         now = self._boottime()
+        if now < self._silent_until:
+            return False
         self._unknown = min(UNKNOWN_BURST, self._unknown + (now - self._unknown_at) * UNKNOWN_PER_SECOND)
         self._unknown_at = now
         if self._unknown < 1:

@@ -272,17 +272,17 @@ class Verifier:
         """Answer what memory did not: ask the server, or deny."""
         if not self._closed and (why is Undecided.ASK or self._asks_when_stale):
             return self._ask(request, explained)
-        self._verdicts.unavailable += 1
+        self._verdicts.unanswered(asked=False)
         return _UNAVAILABLE
 
     def _ask(self, request: Request, explained: bool) -> Verification:  # noqa: FBT001 -- as above
-        self._verdicts.asked += 1
+        self._verdicts.ask()
         try:
             return self._keyturn().ask(_asked(request, explained=explained))
         except errors.InputError:
             raise
         except errors.KeyturnError:
-            self._verdicts.unavailable += 1
+            self._verdicts.unanswered(asked=True)
             return _UNAVAILABLE
 
     def _keyturn(self) -> Keyturn:
