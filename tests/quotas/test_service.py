@@ -183,6 +183,9 @@ async def test_what_does_not_exist_is_not_found(till: Till) -> None:
         await till.service.list(till.admin)
     with pytest.raises(NotFoundError):
         await till.service.list(till.admin, owner="nobody")
+    for name in ("", "a\0b", "\ud800", "x" * 257):
+        with pytest.raises(InputError):
+            await till.service.list(till.admin, owner=name)
 
 
 async def test_an_owner_has_balances_by_plan(till: Till) -> None:

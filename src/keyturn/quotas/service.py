@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+import msgspec
+
 from keyturn.access.idempotency import Attempt, Replay, idempotent
 from keyturn.access.owners import owner_resource
 from keyturn.access.paging import decode_cursor, encode_cursor
@@ -17,7 +19,7 @@ from keyturn.quotas.model import OPEN, account_id
 from keyturn.storage.nodes import database_time
 from keyturn.storage.transaction import ChangeKind
 from keyturn.wire.actions import Action
-from keyturn.wire.quotas import QuotaBalance, QuotaBalances, QuotaLedger, QuotaLine
+from keyturn.wire.quotas import HolderName, QuotaBalance, QuotaBalances, QuotaLedger, QuotaLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -235,6 +237,7 @@ def _holder(op: Operation, action: Action, key: str | None, owner: str | None) -
     """Return whose balances are asked for, once the caller may; raises InputError unless exactly one is named."""
     if (key is None) == (owner is None):
         raise InputError("name either a key or an owner", field="key")
+    _check_name("owner" if key is None else "key", key or owner or "")
     if key is not None:
         found = store.find_key(op.connection, op.workspace, key)
         op.authorise(action, None if found is None else found.resource, kind="key", name=key)
@@ -247,6 +250,15 @@ def _holder(op: Operation, action: Action, key: str | None, owner: str | None) -
         message = "a holder that does not exist was authorised"
         raise BrokenInvariantError(message)
     return found
+
+
+def _check_name(field: str, name: str) -> None:
+    """Raise InputError for what no key or owner can be named, nor a database be asked for."""
+    try:
+        msgspec.convert(name, type=HolderName)
+        name.encode()
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        raise InputError(f"{field}: expected 1-256 printable characters", field=field) from None
 
 
 def _find(op: Operation, holder: store.Holder, quota: str, period: str | None) -> Account | None:
