@@ -56,8 +56,12 @@ class UsageBatches:
                 return UsageAccepted(0, 0, repeated=True)
             known = _reportable(op, {item.version_id for item in batch.items})
             taken = [item for item in batch.items if item.version_id in known and _plausible(item, op.now)]
-            _add(connection, taken, known)
             counted = sum(item.count for item in taken)
+            refused = sum(item.count for item in batch.items) - counted
+            if not taken:
+                # Nothing to count twice: whoever may report nothing leaves no row.
+                return UsageAccepted(0, refused, repeated=False)
+            _add(connection, taken, known)
             connection.execute(
                 insert(usage_batch).values(
                     id=mark,
@@ -69,7 +73,7 @@ class UsageBatches:
                 )
             )
             connection.execute(delete(usage_batch).where(usage_batch.c.at < op.now - REMEMBERED_SECONDS))
-            return UsageAccepted(counted, sum(item.count for item in batch.items) - counted, repeated=False)
+            return UsageAccepted(counted, refused, repeated=False)
 
         return (await self._door.write(credentials, work)).value
 
