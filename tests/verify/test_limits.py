@@ -223,6 +223,19 @@ def test_counters_that_are_whole_are_forgotten() -> None:
     assert len(limiter) < 64
 
 
+def test_counters_in_use_are_kept_while_there_is_room_although_they_are_whole() -> None:
+    limiter, one = LocalLimiter(capacity=1_000), rule(limit=1_000, window=1)
+    for at in range(20):
+        for number in range(400):
+            take(limiter, demand(one, counter=f"ip/{number}"), at=NOW + at)
+    assert len(limiter) == 400
+
+    for number in range(400, 10_000):
+        take(limiter, demand(one, counter=f"ip/{number}"), at=NOW + 20 + number / 1_000)
+
+    assert len(limiter) < 600
+
+
 def test_without_room_for_a_new_counter_its_rule_decides_and_the_others_count_on() -> None:
     """No counter that somebody has used up is forgotten, however many others are asked for."""
     limiter = LocalLimiter(capacity=100)

@@ -15,8 +15,9 @@ A concurrency limit counts calls: whatever it costs, a call takes one slot, and 
 Time that goes back gives nothing away: it stands still until it has caught up, or, after a step of more than
 `STEP_SECONDS`, goes on from where it is.
 
-Memory is bounded.  Counters that are whole are forgotten, a few with every new one.  When `capacity` of them are not
-whole, a new one cannot be kept, and its rule's `on_store_error` decides, as it does for every store that cannot answer.
+Memory is bounded.  Counters that are whole and were not used for `IDLE_SECONDS` are forgotten, a few with every new
+one; from half of `capacity` on, those that were just used as well.  When `capacity` of them are not whole, a new one
+cannot be kept, and its rule's `on_store_error` decides, as it does for every store that cannot answer.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ STEP_SECONDS: Final = 2.0
 SLOT_RETRY_SECONDS: Final = 1.0
 """When to ask again for a slot at the latest: calls mostly end long before their slots expire."""
 STORE_RETRY_SECONDS: Final = 1.0
+IDLE_SECONDS: Final = 10.0
+"""For how long a whole counter is kept all the same: making it anew costs more than the rest of a verification."""
 
 _SWEPT_PER_NEW: Final = 4
 _SWEPT_WHEN_FULL: Final = 64
@@ -314,11 +317,13 @@ class LocalLimiter:
     def _sweep(self, now: float, steps: int) -> None:
         """Look at the next counters in turn and forget those that are whole."""
         ring = self._ring
+        crowded = len(ring) > self._capacity // 2
+        idle_since = now - IDLE_SECONDS
         for _ in range(min(steps, len(ring))):
             if self._hand >= len(ring):
                 self._hand = 0
             counter = ring[self._hand]
-            if counter.is_whole(now):
+            if (crowded or counter.at <= idle_since) and counter.is_whole(now):
                 for slot in counter.held or ():
                     self._slots.pop(slot, None)
                 del self._counters[counter.key]
