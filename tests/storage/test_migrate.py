@@ -102,7 +102,8 @@ async def test_unmigrated_database_is_told_apart_and_refused(database_url: str) 
         assert caught.value.hint == "run `keyturn migrate`"
         return current_revision(connection), schema_is_current(connection), pending(connection)
 
-    assert await inspected(database_url, look) == (None, False, [f"{number:04d}" for number in range(1, int(HEAD_REVISION) + 1)])
+    all_of_them = [f"{number:04d}" for number in range(1, int(HEAD_REVISION) + 1)]
+    assert await inspected(database_url, look) == (None, False, all_of_them)
 
 
 async def test_unmigrated_database_answers_with_what_to_run(database_url: str) -> None:
