@@ -17,7 +17,7 @@ from keyturn.testing.child import spawn, tail
 from keyturn.testing.postgres import free_port
 from keyturn.testing.server import RunningServer
 from keyturn.wire.keys import CreateKeyspace, IssueKey
-from keyturn.wire.policy import LimitRule
+from keyturn.wire.rules import LimitInput
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +72,7 @@ def _await_answer(url: str, log: Path) -> None:
 
 def test_it_admits_limits_and_refuses_and_its_usage_is_recorded(application: str, server: RunningServer) -> None:
     with Keyturn(server.url, server.admin_token) as keyturn:
-        limits = (LimitRule(name="burst", limit=2, window_seconds=3600),)
+        limits = (LimitInput(name="burst", limit=2, window_seconds=3600),)
         asked = IssueKey(keyspace="orders", owner="alice", purpose="examples", scopes=("orders:read",), limits=limits)
         made = keyturn.issue(asked)
         assert made.key is not None

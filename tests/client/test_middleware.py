@@ -22,8 +22,9 @@ from keyturn.client.middleware.protection import Call, Protection, Question
 from keyturn.errors import ConfigError
 from keyturn.testing.server import RunningServer
 from keyturn.wire.keys import CreateKeyspace, IssueKey
-from keyturn.wire.policy import LimitRule, Restrictions
+from keyturn.wire.policy import Restrictions
 from keyturn.wire.refusals import Refusal
+from keyturn.wire.rules import LimitInput
 
 Get = Callable[..., httpx.Response]
 PROXIES = ["10.0.0.0/8", "127.0.0.0/8"]
@@ -247,7 +248,7 @@ def test_the_address_of_the_caller_counts_as_far_as_listed_proxies_vouch_for_it(
 
 
 def test_a_limit_refuses_with_when_to_come_back(get: Get, keyturn: Keyturn) -> None:
-    limits = (LimitRule(name="burst", limit=2, window_seconds=3600),)
+    limits = (LimitInput(name="burst", limit=2, window_seconds=3600),)
     key = new_key(keyturn, scopes=("orders:read",), limits=limits)
     admitted = [get(x_api_key=key) for _ in range(2)]
     assert [answer.status_code for answer in admitted] == [200, 200]
