@@ -154,6 +154,7 @@ def test_a_batch_of_usage_counts_once(control: Control) -> None:
 def test_names_and_cursors_that_are_none_are_refused(control: Control) -> None:
     for query in (
         {"keyspaces": "a,,b"},
+        {"keyspaces": "a\x00b"},
         {"keyspaces": ",".join(f"k{number}" for number in range(KEYSPACES_MAX + 1))},
         {"cursor": "nonsense"},
     ):

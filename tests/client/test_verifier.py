@@ -17,6 +17,7 @@ import pytest
 
 from keyturn import errors
 from keyturn.client import Verifier
+from keyturn.kernel.clock import parse_rfc3339
 from keyturn.kernel.secret import Secret
 from keyturn.wire.verification import LimitUse
 from tests.client.control import Control, MakeVerifier
@@ -328,6 +329,47 @@ def test_a_killed_process_loses_nothing_that_was_journalled(
     one.close()
     assert control.get(f"/keys/{key.id}/usage")["totals"]["VALID"] == 50
     assert not list(folder.iterdir())
+
+
+_ANSWERING = """
+    import sys
+    from keyturn.client import Verifier
+
+    url, token, label = sys.argv[1:]
+    one = Verifier(url, token, label=label)
+    assert one.wait_ready(20)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(one.verify(line.strip()).code, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_a_process_that_was_paused_admits_nothing_after_effective_by(control: Control, verifier: MakeVerifier) -> None:
+    """A revocation names the process that stands still, and is obeyed by it once it runs again."""
+    control.patch("/keyspaces/orders", stale_after_seconds=3)
+    key, other = control.issue(), control.issue()
+    here = verifier(label="here")
+    command = [sys.executable, "-c", textwrap.dedent(_ANSWERING), control.server.url, control.server.admin_token]
+    with subprocess.Popen(
+        [*command, "paused"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        child.stdin.write(f"{key.key}\n")
+        assert child.stdout.readline() == "VALID\n"
+        child.send_signal(signal.SIGSTOP)
+        revoked = control.revoke(key)
+        assert (revoked["effective"], revoked["laggards"]) == (False, ["paused"])
+        assert here.verify(key.key).code == "REVOKED"
+        wait_for(lambda: time.time() >= parse_rfc3339(revoked["effective_by"]), 30)
+        assert control.revoke(other)["effective"]
+        child.send_signal(signal.SIGCONT)
+        child.stdin.write(f"{key.key}\n{other.key}\n")
+        assert {child.stdout.readline(), child.stdout.readline()} <= {"REVOKED\n", "UNAVAILABLE\n"}
+        child.kill()
 
 
 def test_the_token_and_peppers_are_shown_nowhere(control: Control, verifier: MakeVerifier) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from litestar import get, post
@@ -30,12 +31,14 @@ from keyturn.wire.replication import (
 )
 
 NOTHING = Empty()
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 KeyspaceNames = Annotated[
     str | None,
     QueryParameter(
         name="keyspaces",
         max_length=65 * KEYSPACES_MAX,
+        schema_extra={"pattern": "^[a-z0-9_,-]+$"},
         description="Only these keyspaces, names separated by commas; by default all that the token may replicate.",
     ),
 ]
@@ -138,8 +141,8 @@ def _names(text: str | None) -> tuple[str, ...]:
     if text is None:
         return ()
     names = tuple(dict.fromkeys(text.split(",")))
-    if "" in names or len(names) > KEYSPACES_MAX:
-        raise InputError(f"expected 1 to {KEYSPACES_MAX} names separated by commas", field="keyspaces")
+    if len(names) > KEYSPACES_MAX or not all(map(_NAME.fullmatch, names)):
+        raise InputError(f"expected 1 to {KEYSPACES_MAX} names of keyspaces separated by commas", field="keyspaces")
     return names
 
 
