@@ -67,11 +67,18 @@ class Client:
         self._connection.close()
 
 
-def prepare(server: RunningServer, keys: int) -> list[dict[str, Any]]:
-    """Create a keyspace and issue keys; return what was answered for each."""
+LIMITS = (
+    {"name": "burst", "limit": 1_000_000_000, "window_seconds": 1},
+    {"name": "minute", "limit": 1_000_000_000, "window_seconds": 60},
+)
+
+
+def prepare(server: RunningServer, keys: int, keyspace: str = KEYSPACE, **more: object) -> list[dict[str, Any]]:
+    """Create a keyspace with these settings and issue keys; return what was answered for each."""
     client = Client(server.port, server.admin_token)
-    client.call("POST", "/api/v1/keyspaces", {"name": KEYSPACE, "prefix": "bench", "environment": "production"})
-    one = {"keyspace": KEYSPACE, "owner": "alice", "purpose": "benchmark", "scopes": ["orders:read", "orders:list"]}
+    body = {"name": keyspace, "prefix": keyspace, "environment": "production", **more}
+    client.call("POST", "/api/v1/keyspaces", body)
+    one = {"keyspace": keyspace, "owner": "alice", "purpose": "benchmark", "scopes": ["orders:read", "orders:list"]}
     issued: list[dict[str, Any]] = []
     while len(issued) < keys:
         count = min(500, keys - len(issued))

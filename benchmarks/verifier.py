@@ -59,9 +59,7 @@ def _prepare(client: Client) -> dict[str, list[str]]:
         one = {"name": name, "prefix": name, "tag": "live", "environment": "production", **more}
         client.call("POST", "/api/v1/keyspaces", one)
         key = {"keyspace": name, "owner": "alice", "purpose": "benchmark", "scopes": ["orders:read", "orders:list"]}
-        pages = [
-            client.call("POST", "/api/v1/keys/bulk", {"keys": [key] * 500})["items"] for _ in range(KEYS // 500)
-        ]
+        pages = [client.call("POST", "/api/v1/keys/bulk", {"keys": [key] * 500})["items"] for _ in range(KEYS // 500)]
         found[name] = [made["key"] for made in chain.from_iterable(pages)]
     return found
 
