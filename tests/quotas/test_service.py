@@ -91,6 +91,21 @@ async def test_balances_are_shown_before_their_first_use_and_after(till: Till) -
     assert found.granted == found.spent + found.leased + found.stranded + found.available
 
 
+async def test_what_this_process_has_spent_is_shown_at_once_and_counted_once(till: Till) -> None:
+    """Whether a spend was reported to the database yet makes no difference to what is shown."""
+    for spent in range(1, 6):
+        assert await till.spend("monthly") == 1
+        assert ((await till.balance("monthly")).spent, (await till.balance("monthly")).remaining) == (
+            spent,
+            100 - spent,
+        )
+        if spent % 2:
+            till.keeper.renew()
+            await till.keeper.tick()
+            assert (await till.balance("monthly")).spent == spent
+    await till.keeper.recall([])
+
+
 async def test_a_top_up_is_spendable_at_once(till: Till) -> None:
     assert await till.spend("credits", 12) == 10
     topped = await till.service.top_up(till.admin, TopUp(quota="credits", units=5, key=till.key, note="paid"))

@@ -394,10 +394,9 @@ class QuotaKeeper:
         while bool(self._pending or self._retired) and await asyncio.shield(self._exchange()):
             pass
 
-    def unreported(self, account: str) -> int:
-        """Return what was spent here of an account and is not yet in the database."""
-        held = (*self._holdings.values(), *self._retired.values())
-        return sum(one.spent - one.reported for one in held if one.account == account)
+    def counts(self) -> dict[str, int]:
+        """Return what was spent here of each block that this process holds, reported or not."""
+        return {one.block: one.spent for one in (*self._holdings.values(), *self._retired.values())}
 
     async def recall(self, accounts: Iterable[str]) -> None:
         """Give back at once what is held of these accounts, so that the database knows to the unit."""

@@ -22,11 +22,11 @@ from keyturn.wire.actions import Action
 from keyturn.wire.quotas import HolderName, QuotaBalance, QuotaBalances, QuotaLedger, QuotaLine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from keyturn.access.caller import Credentials
     from keyturn.access.door import Door, Operation
-    from keyturn.quotas.model import Account, Line
+    from keyturn.quotas.model import Account, Block, Line
     from keyturn.quotas.rules import Book
     from keyturn.wire.policy import QuotaRule
     from keyturn.wire.quotas import CreditStranded, SetBalance, TopUp
@@ -51,8 +51,8 @@ class Blocks(Protocol):
         """Ask again about everything at once."""
         ...
 
-    def unreported(self, account: str) -> int:
-        """Return what was spent here and is not yet in the database."""
+    def counts(self) -> Mapping[str, int]:
+        """Return what was spent of each block that this process holds, reported or not."""
         ...
 
 
@@ -87,7 +87,9 @@ class QuotaService:
             at = database_time(op.connection, op.now)
             found = store.accounts_of(op.connection, op.workspace, holder.subject, since=at - PAST_SECONDS)
             known = {account.id for account in found}
-            shown = [_balance(account, self._blocks.unreported(account.id)) for account in found]
+            counts = self._blocks.counts()
+            blocks = store.blocks_of(op.connection, [account.id for account in found])
+            shown = [_balance(account, _unreported(blocks.get(account.id, ()), counts)) for account in found]
             for rule in holder.rules.values():
                 span = span_of(rule.period, at)
                 if account_id(op.workspace, holder.subject, rule.name, span.name) not in known:
@@ -300,6 +302,10 @@ def _before(cursor: str | None) -> int | None:
     if not decoded.isascii() or not decoded.isdigit() or len(decoded) > 15:
         raise InputError("the cursor is not one that a list returned", field="cursor", hint="start from the first page")
     return int(decoded)
+
+
+def _unreported(blocks: Iterable[Block], counts: Mapping[str, int]) -> int:
+    return sum(max(0, counts.get(block.id, 0) - block.spent) for block in blocks)
 
 
 def _balance(account: Account, unreported: int = 0) -> QuotaBalance:
