@@ -6,6 +6,7 @@ A secret is never an argument: a key to verify or to import is read from standar
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,9 +193,10 @@ def show(*, key_id: str, as_json: bool) -> None:
 @click.option("--method", help="The HTTP method.")
 @click.option("--path", help="The path.")
 @click.option("--keyspace", help="Only as a key of this keyspace.")
+@click.option("--cost", type=click.IntRange(min=0), help="What it charges to limits and quotas; 0 only asks.")
 @click.option("--explain", is_flag=True, help="Show every check.")
 @json_option
-def verify(*, env_file: Path | None, variable: str, explain: bool, as_json: bool, **given: str | None) -> int:
+def verify(*, env_file: Path | None, variable: str, explain: bool, as_json: bool, **given: str | int | None) -> int:
     """Verify a key from standard input, a prompt or an env file; the exit code is 1 when it is not valid."""
     key = _read_key() if env_file is None else _key_in(env_file, variable)
     body: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -345,13 +347,31 @@ def _last_use(version: dict[str, Any]) -> dict[str, Any]:
 
 def _verdict(answer: dict[str, Any]) -> str:
     checks = answer.get("checks") or ()
-    shown = fields({name: value for name, value in answer.items() if name != "checks"})
+    said = {name: value for name, value in answer.items() if name != "checks"}
+    for name in ("limits", "quotas"):
+        if said.get(name):
+            said[name] = "; ".join(map(_standing, said[name]))
+    if "retry_after_seconds" in said:
+        said["retry_after_seconds"] = math.ceil(said["retry_after_seconds"])
+    shown = fields(said)
     lines = [
         f"  {cell(check['verdict']):<8} {cell(check['check']):<16} {cell(check['source'])}"
         + (f"  {cell(check['detail'])}" if check.get("detail") else "")
         for check in checks
     ]
     return "\n".join((shown, *(("checks:", *lines) if lines else ())))
+
+
+def _standing(report: dict[str, Any]) -> str:
+    """Say how a limit or a quota stands: `burst 2 of 3 left, whole in 20 s, shadow`."""
+    of = f" of {report['limit']}" if "limit" in report else ""
+    parts = [f"{report['name']} {report['remaining']}{of} left"]
+    if report.get("reset_seconds"):
+        parts.append(f"whole in {math.ceil(report['reset_seconds'])} s")
+    if report.get("resets_at"):
+        parts.append(f"until {report['resets_at']}")
+    parts += [word for word in ("exceeded", "shadow") if report.get(word)]
+    return ", ".join(parts)
 
 
 def _read_key() -> str:
