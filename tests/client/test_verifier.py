@@ -348,8 +348,8 @@ _ANSWERING = """
 @pytest.mark.cluster
 def test_a_process_that_was_paused_admits_nothing_after_effective_by(control: Control, verifier: MakeVerifier) -> None:
     """A revocation names the process that stands still, and is obeyed by it once it runs again."""
-    control.patch("/keyspaces/orders", stale_after_seconds=3)
-    key, other = control.issue(), control.issue()
+    control.keyspace("strict", stale_after_seconds=3)
+    key, other = control.issue("strict"), control.issue("strict")
     here = verifier(label="here")
     command = [sys.executable, "-c", textwrap.dedent(_ANSWERING), control.server.url, control.server.admin_token]
     with subprocess.Popen(
@@ -357,19 +357,21 @@ def test_a_process_that_was_paused_admits_nothing_after_effective_by(control: Co
     ) as child:
         assert child.stdin is not None
         assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-        child.stdin.write(f"{key.key}\n")
-        assert child.stdout.readline() == "VALID\n"
-        child.send_signal(signal.SIGSTOP)
-        revoked = control.revoke(key)
-        assert (revoked["effective"], revoked["laggards"]) == (False, ["paused"])
-        assert here.verify(key.key).code == "REVOKED"
-        wait_for(lambda: time.time() >= parse_rfc3339(revoked["effective_by"]), 30)
-        assert control.revoke(other)["effective"]
-        child.send_signal(signal.SIGCONT)
-        child.stdin.write(f"{key.key}\n{other.key}\n")
-        assert {child.stdout.readline(), child.stdout.readline()} <= {"REVOKED\n", "UNAVAILABLE\n"}
-        child.kill()
+        try:
+            assert child.stdout.readline() == "ready\n"
+            child.stdin.write(f"{key.key}\n")
+            assert child.stdout.readline() == "VALID\n"
+            child.send_signal(signal.SIGSTOP)
+            revoked = control.revoke(key)
+            assert (revoked["effective"], revoked["laggards"]) == (False, ["paused"])
+            assert here.verify(key.key).code == "REVOKED"
+            wait_for(lambda: time.time() >= parse_rfc3339(revoked["effective_by"]), 30)
+            assert control.revoke(other)["effective"]
+            child.send_signal(signal.SIGCONT)
+            child.stdin.write(f"{key.key}\n{other.key}\n")
+            assert {child.stdout.readline(), child.stdout.readline()} <= {"REVOKED\n", "UNAVAILABLE\n"}
+        finally:
+            child.kill()
 
 
 def test_the_token_and_peppers_are_shown_nowhere(control: Control, verifier: MakeVerifier) -> None:
