@@ -53,7 +53,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What was measured; latencies in milliseconds."""
+    """What was measured; latencies in milliseconds.  `answered` counts all, those while it warmed up as well."""
 
     connections: int
     requests: int
@@ -63,6 +63,7 @@ class Result(msgspec.Struct, frozen=True):
     p99_ms: float
     max_ms: float
     statuses: dict[str, int]
+    answered: int = 0
 
 
 def run(plan: Plan) -> Result:
@@ -131,6 +132,7 @@ class _Run:
         self._done = asyncio.Event()
         self._latencies: list[int] = []
         self._statuses: Counter[bytes] = Counter()
+        self._answered = 0
 
     async def measure(self) -> Result:
         plan, loop = self._plan, asyncio.get_running_loop()
@@ -159,12 +161,14 @@ class _Run:
             p99_ms=quantile(found, 0.99),
             max_ms=quantile(found, 1.0),
             statuses={status.decode(): count for status, count in self._statuses.items()},
+            answered=self._answered,
         )
 
     def next(self) -> bytes | None:
         return None if self._stopping else next(self._left, None)
 
     def answered(self, nanoseconds: int, status: bytes) -> None:
+        self._answered += 1
         if self._counting:
             self._latencies.append(nanoseconds)
             self._statuses[status] += 1

@@ -11,14 +11,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keyturn.testing.child import spawn
+from keyturn.testing.child import members_of_group, spawn
 from keyturn.testing.postgres import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from keyturn.testing.server import RunningServer
 
@@ -87,9 +88,31 @@ def prepare(server: RunningServer, keys: int, keyspace: str = KEYSPACE, **more: 
     return issued
 
 
+@dataclass(frozen=True)
+class Peer:
+    """A running peer."""
+
+    port: int
+    group: int
+
+    @property
+    def pids(self) -> list[int]:
+        """The parent and its workers."""
+        return members_of_group(self.group)
+
+
+def processor_seconds(pids: Iterable[int]) -> float:
+    """Return how much of a processor these processes have had so far."""
+    ticks = 0
+    for pid in pids:
+        after_name = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+        ticks += int(after_name[11]) + int(after_name[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 @contextlib.contextmanager
-def peer(which: str, folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[int]:
-    """Run one of `benchmarks.peers`; yields its port."""
+def peer(which: str, folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Peer]:
+    """Run one of `benchmarks.peers`."""
     port = free_port()
     process = spawn(
         [sys.executable, "-m", "benchmarks.peers", which, str(port)],
@@ -100,7 +123,7 @@ def peer(which: str, folder: Path, environment: Mapping[str, str] | None = None)
     )
     try:
         _wait_for(port, process, folder / f"{which}.log")
-        yield port
+        yield Peer(port, process.pid)
     finally:
         process.terminate()
         process.wait(20)

@@ -53,7 +53,7 @@ def measure(*, short: bool = False) -> dict[str, Any]:
         server = stack.enter_context(RunningServer.start(folder / "data"))
         targets = {"ours": (server.port, _our_keys(server), {"authorization": f"Bearer {server.admin_token}"})}
         for which in ("keyshield", "keyshield-cached"):
-            port = stack.enter_context(peer(which, folder, secret))
+            port = stack.enter_context(peer(which, folder, secret)).port
             targets[which] = (port, [_new_key(port) for _ in range(KEYS)], {})
         left_out = _better_auth_missing()
         if left_out is None:

@@ -9,7 +9,8 @@
 
 They are measured in turns, several rounds each, because the machine is shared; a ratio is that of one round, and
 the median of the rounds is reported, and the lowest and highest.  The load comes from a process of its own over 1, 8
-and 32 connections.
+and 32 connections.  `cpu` is the processor's time that the server took for a request, in microseconds: what else runs
+on the machine changes it least, and its ratio is that of requests a second on a machine with processors to spare.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import hashlib
 import json
 import statistics
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load import Plan, Result, Sent, run
+from benchmarks.load import Plan, Sent, run
 from benchmarks.report import arguments, finish
-from benchmarks.running import LIMITS, peer, prepare
+from benchmarks.running import LIMITS, Peer, peer, prepare, processor_seconds
 from keyturn.testing.server import RunningServer
 
 CONNECTIONS = (1, 8, 32)
@@ -31,6 +33,16 @@ KEYS = 200
 SCOPES = "orders:read"
 TARGET = 0.70
 WHO = ("ours", "limits", "constant", "plain")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run has shown."""
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
 
 
 def measure(*, short: bool = False) -> dict[str, Any]:
@@ -43,16 +55,16 @@ def measure(*, short: bool = False) -> dict[str, Any]:
         digests = ",".join(hashlib.sha256(key.encode()).hexdigest() for key in keys)
         environment = {"BENCH_DATABASE": f"sqlite:///{folder / 'plain.db'}", "BENCH_DIGESTS": digests}
         with peer("constant", folder) as constant, peer("plain", folder, environment) as plain:
-            ports = dict(zip(WHO, (server.port, server.port, constant, plain), strict=True))
+            servers: dict[str, RunningServer | Peer] = dict(zip(WHO, (server, server, constant, plain), strict=True))
             usual, charged = requests(keys, server.admin_token), requests(limited, server.admin_token)
-            found: dict[str, dict[int, list[Result]]] = {who: {n: [] for n in CONNECTIONS} for who in ports}
+            found: dict[str, dict[int, list[Run]]] = {who: {n: [] for n in CONNECTIONS} for who in WHO}
             for _ in range(rounds):
                 for connections in CONNECTIONS:
-                    for who, port in ports.items():
+                    for who, asked in servers.items():
                         sent = charged if who == "limits" else usual
-                        result = run(Plan(port, sent, connections, seconds, 0.5))
-                        assert set(result.statuses) == {"200"}, f"{who} answered {result.statuses}"
-                        found[who][connections].append(result)
+                        found[who][connections].append(
+                            _run(who, asked, Plan(asked.port, sent, connections, seconds, 0.5))
+                        )
     return {"rounds": rounds, "seconds": seconds, "rows": [_row(found, connections) for connections in CONNECTIONS]}
 
 
@@ -65,7 +77,15 @@ def requests(keys: list[str], token: str) -> list[Sent]:
     ]
 
 
-def _row(found: dict[str, dict[int, list[Result]]], connections: int) -> dict[str, Any]:
+def _run(who: str, server: RunningServer | Peer, plan: Plan) -> Run:
+    before = processor_seconds(server.pids)
+    result = run(plan)
+    spent = processor_seconds(server.pids) - before
+    assert set(result.statuses) == {"200"}, f"{who} answered {result.statuses}"
+    return Run(result.per_second, result.p50_ms, result.p99_ms, spent / result.answered * 1e6)
+
+
+def _row(found: dict[str, dict[int, list[Run]]], connections: int) -> dict[str, Any]:
     row: dict[str, Any] = {"connections": connections}
     for who, results in found.items():
         of = results[connections]
@@ -73,6 +93,7 @@ def _row(found: dict[str, dict[int, list[Result]]], connections: int) -> dict[st
             "per_second": round(statistics.median(one.per_second for one in of)),
             "p50_ms": round(statistics.median(one.p50_ms for one in of), 3),
             "p99_ms": round(statistics.median(one.p99_ms for one in of), 3),
+            "cpu_us": round(statistics.median(one.cpu_us for one in of), 1),
         }
     for one, other in (("ours", "constant"), ("limits", "constant"), ("ours", "plain"), ("limits", "ours")):
         pairs = zip(found[one][connections], found[other][connections], strict=True)
@@ -81,21 +102,24 @@ def _row(found: dict[str, dict[int, list[Result]]], connections: int) -> dict[st
             "median": round(statistics.median(ratios), 3),
             "lowest": round(min(ratios), 3),
             "highest": round(max(ratios), 3),
+            "cpu": round(row[other]["cpu_us"] / row[one]["cpu_us"], 3),
         }
     return row
 
 
 def show(result: dict[str, Any]) -> None:
     """Print the result as a table."""
-    print("verify over HTTP, one worker: requests/s  p50 / p99 ms")
+    print("verify over HTTP, one worker: requests/s  p50 / p99 ms  cpu us")
     for row in result["rows"]:
         print(f"  {row['connections']:>2} connections")
         for who in WHO:
             one = row[who]
-            print(f"    {who:<9}{one['per_second']:>8}/s   {one['p50_ms']:>7.3f} / {one['p99_ms']:>7.3f}")
+            times = f"{one['p50_ms']:>7.3f} / {one['p99_ms']:>7.3f}   cpu {one['cpu_us']:>7.1f}"
+            print(f"    {who:<9}{one['per_second']:>8}/s   {times}")
         for name in ("ours_to_constant", "limits_to_constant", "limits_to_ours", "ours_to_plain"):
             one = row[name]
-            print(f"    {name:<20}{one['median']:>7.2f}  ({one['lowest']:.2f} - {one['highest']:.2f})")
+            spread = f"({one['lowest']:.2f} - {one['highest']:.2f})"
+            print(f"    {name:<20}{one['median']:>7.2f}  {spread}, by cpu {one['cpu']:.2f}")
     print(f"  target: {TARGET:.2f} of the constant, with limits too")
 
 
