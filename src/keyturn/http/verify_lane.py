@@ -24,7 +24,7 @@ from keyturn.http.body import BODY_READ_SECONDS, decode, require_json, require_l
 from keyturn.http.edge import scope_request_id
 from keyturn.http.peer import bearer_token, client_ip
 from keyturn.kernel.clock import boottime
-from keyturn.wire.ratelimit_fields import fields
+from keyturn.wire.ratelimit_fields import POLICY, RETRY_AFTER, STANDING, fields
 from keyturn.wire.verification import Code, VerifyRequest
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ _FIXED: Final = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
 )
+_FIELD_NAMES: Final = {name: name.lower().encode() for name in (POLICY, STANDING, RETRY_AFTER)}
 
 
 class VerifyLane:
@@ -149,7 +150,7 @@ class VerifyLane:
 
 def _with_fields(start: Message, answer: VerifyResponse) -> Message:
     """Return a first message that tells how limits stand; the one given is shared, and stays as it is."""
-    told = [(name.lower().encode(), value.encode()) for name, value in fields(answer)]
+    told = [(_FIELD_NAMES[name], value.encode()) for name, value in fields(answer)]
     return {**start, "headers": [*start["headers"], *told]}
 
 

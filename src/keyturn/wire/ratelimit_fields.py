@@ -10,7 +10,8 @@ keeper alone.  Seconds are whole and rounded up, so that whoever waits as long a
 
 from __future__ import annotations
 
-import math
+from functools import lru_cache
+from math import ceil, inf
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ STANDING: Final = "RateLimit"
 RETRY_AFTER: Final = "Retry-After"
 
 _INTEGER_MAX: Final = 999_999_999_999_999
+_POLICIES_MAX: Final = 1024
 _UNQUOTED: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
 
@@ -35,12 +37,21 @@ def fields(response: VerifyResponse) -> list[tuple[str, str]]:
 
 def limit_fields(reports: tuple[LimitReport, ...]) -> list[tuple[str, str]]:
     """Return the two RateLimit fields of some limits; empty when none of them is enforced."""
-    told = [report for report in reports if not report.shadow]
-    if not told:
-        return []
-    policies = [f"{_string(one.name)};q={_integer(one.limit)};w={_integer(one.window_seconds)}" for one in told]
-    standings = [f"{_string(one.name)};r={_integer(one.remaining)};t={_whole(one.reset_seconds)}" for one in told]
-    return [(POLICY, ", ".join(policies)), (STANDING, ", ".join(standings))]
+    policies: list[str] = []
+    standings: list[str] = []
+    for one in reports:
+        if not one.shadow:
+            name, policy = _policy(one.name, one.limit, one.window_seconds)
+            policies.append(policy)
+            standings.append(f"{name};r={_integer(one.remaining)};t={_whole(one.reset_seconds)}")
+    return [(POLICY, ", ".join(policies)), (STANDING, ", ".join(standings))] if policies else []
+
+
+@lru_cache(maxsize=_POLICIES_MAX)
+def _policy(name: str, limit: int, window_seconds: int) -> tuple[str, str]:
+    """Return the name as a String, and the policy: the same with every answer of a limit."""
+    quoted = _string(name)
+    return quoted, f"{quoted};q={_integer(limit)};w={_integer(window_seconds)}"
 
 
 def _string(text: str) -> str:
@@ -51,8 +62,12 @@ def _string(text: str) -> str:
 
 
 def _integer(number: int) -> int:
-    return min(max(number, 0), _INTEGER_MAX)
+    if 0 <= number <= _INTEGER_MAX:
+        return number
+    return _INTEGER_MAX if number > 0 else 0
 
 
 def _whole(seconds: float) -> int:
-    return _integer(math.ceil(seconds)) if math.isfinite(seconds) else _INTEGER_MAX
+    if 0.0 <= seconds <= _INTEGER_MAX:
+        return ceil(seconds)
+    return 0 if -inf < seconds < 0.0 else _INTEGER_MAX
