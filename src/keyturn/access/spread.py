@@ -17,7 +17,7 @@ BOUND_SECONDS: Final = 60.0
 
 async def spread_of(door: Door, committed: Committed[Any]) -> dict[str, Any]:
     """Wait as `await_effect` does and return the fields of a response that say how far the change has spread."""
-    effect = await await_effect(door.database, committed.log_id, committed.seq, BOUND_SECONDS)
+    effect = await await_effect(door.database, committed.log_id, committed.seq, BOUND_SECONDS, of_rights=True)
     return {
         "effective": effect.effective,
         "lag_ms": effect.lag_ms,

@@ -70,9 +70,11 @@ def fields_of(struct: msgspec.Struct) -> dict[str, Any]:
     return {name: getattr(struct, name) for name in struct.__struct_fields__}
 
 
-async def effect_of(database: Database, committed: Committed[Any], bound_seconds: float) -> dict[str, Any]:
+async def effect_of(
+    database: Database, committed: Committed[Any], bound_seconds: float, *, of_rights: bool = False
+) -> dict[str, Any]:
     """Wait for every node, as `await_effect` does, and return the fields of an answer that tell of it."""
-    effect = await await_effect(database, committed.log_id, committed.seq, bound_seconds)
+    effect = await await_effect(database, committed.log_id, committed.seq, bound_seconds, of_rights=of_rights)
     return {
         "effective": effect.effective,
         "lag_ms": effect.lag_ms,

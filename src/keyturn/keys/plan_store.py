@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import exists, func, insert, or_, select, update
+from sqlalchemy import exists, func, insert, or_, select, true, update
 
 from keyturn.errors import BrokenInvariantError
 from keyturn.keys import store
@@ -131,6 +131,11 @@ def bounds_of_owner(connection: Connection, workspace: str, name: str) -> list[A
         )
     )
     return _bounds(connection, workspace, own)
+
+
+def bounds_of_all(connection: Connection, workspace: str) -> list[Any]:
+    """Return the staleness columns of every keyspace of a workspace."""
+    return _bounds(connection, workspace, true())
 
 
 def _bounds(connection: Connection, workspace: str, condition: ColumnElement[bool]) -> list[Any]:

@@ -120,11 +120,12 @@ class PlanService:
         def work(op: Operation) -> tuple[PlanDetail, float]:
             found = authorised_plan(op, Action.PLAN_RETIRE, name, lock=True)
             require_revision(if_match, found.revision)
-            bound = _bound(op, found)
             if found.state == RETIRED:
                 op.unchanged()
                 op.announce(ChangeKind.PLAN, found.id, awaited=True)
-                return _shown(op, found), bound
+                # What was moved off it may be in any keyspace.
+                return _shown(op, found), bound_of(op, plan_store.bounds_of_all(op.connection, op.workspace))
+            bound = _bound(op, found)
             detail = _emptied(op, found, request)
             retired = _save(op, Action.PLAN_RETIRE, replace(found, state=RETIRED), detail)
             return _shown(op, retired), bound

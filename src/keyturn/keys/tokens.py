@@ -103,7 +103,7 @@ class TokenService:
             return _revoke(op, found)
 
         committed = await self._door.write(credentials, work)
-        effect = await effect_of(self._door.database, committed, STALE_AFTER_SECONDS)
+        effect = await effect_of(self._door.database, committed, STALE_AFTER_SECONDS, of_rights=True)
         return TokenEffect(**_fields(committed.value), **effect)
 
     def _issue(self, op: Operation, owner: Principal, request: IssueToken) -> IssuedToken:

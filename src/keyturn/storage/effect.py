@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 
 from keyturn.errors import StorageError
 from keyturn.storage.change_log import workspace_of
-from keyturn.storage.nodes import MARGIN_SECONDS, Node, all_nodes, database_time, laggards, serving
+from keyturn.storage.nodes import (
+    MARGIN_SECONDS,
+    VERIFIER,
+    all_nodes,
+    database_time,
+    laggards,
+    live,
+    longest_staleness,
+    serving,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -38,19 +47,38 @@ class Effect:
 
 
 async def await_effect(
-    database: Database, log_id: str, seq: int, bound_seconds: float, *, wait_seconds: float = WAIT_SECONDS
+    database: Database,
+    log_id: str,
+    seq: int,
+    bound_seconds: float,
+    *,
+    of_rights: bool = False,
+    wait_seconds: float = WAIT_SECONDS,
 ) -> Effect:
     """Wait until every live node has applied `seq`, for at most `wait_seconds`.
+
+    With `of_rights` it may be the right to replicate that was taken.  A verifier that has not heard of it goes on for
+    as long as any of its keyspaces lets it, however long that is.
 
     Never raises after the commit for want of a registry: an unreadable one counts as not effective.
     """
     clock = database.clock
     started = clock.boottime()
 
-    def look(connection: Connection) -> tuple[list[Node], float]:
+    def look(connection: Connection) -> tuple[list[str], float, float]:
         # Verifiers of other workspaces cannot admit the keys that this is about, and are not named to this caller.
-        concerned = serving(all_nodes(connection), workspace_of(connection, seq))
-        return concerned, database_time(connection, clock.now())
+        workspace = workspace_of(connection, seq)
+        concerned = serving(all_nodes(connection), workspace)
+        at = database_time(connection, clock.now())
+        behind = laggards(concerned, at, bound_seconds, log_id, seq)
+        bound = bound_seconds
+        verifiers = [node for node in concerned if node.kind == VERIFIER] if of_rights else []
+        if verifiers:
+            longest = max(bound, longest_staleness(connection, workspace, at))
+            named = {node.id for node in behind}
+            behind += [node for node in laggards(verifiers, at, longest, log_id, seq) if node.id not in named]
+            bound = longest if live(verifiers, at, longest) else bound
+        return [node.label for node in behind], at, bound
 
     pause = FIRST_LOOK_SECONDS
     effective_by: float | None = None
@@ -58,12 +86,11 @@ async def await_effect(
         await asyncio.sleep(pause)
         pause = LOOK_AGAIN_SECONDS
         try:
-            nodes, at = await database.read(look)
-            behind = [n.label for n in laggards(nodes, at, bound_seconds, log_id, seq)]
+            behind, at, bound = await database.read(look)
         except StorageError:
-            at, behind = clock.now(), ["the node registry cannot be read"]
+            behind, at, bound = ["the node registry cannot be read"], clock.now(), bound_seconds
         if effective_by is None:
-            effective_by = at + bound_seconds + MARGIN_SECONDS
+            effective_by = at + bound + MARGIN_SECONDS
         elapsed = clock.boottime() - started
         if not behind or elapsed >= wait_seconds:
             return Effect(not behind, round(elapsed * 1000, 3), effective_by, tuple(behind))

@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy import and_, case, delete, func, insert, select, update
 
 from keyturn.storage.change_log import read_head
-from keyturn.storage.schema import node
+from keyturn.storage.schema import keyspace, node
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -150,6 +150,21 @@ def all_nodes(connection: Connection) -> list[Node]:
 def serving(nodes: Iterable[Node], workspace: str | None) -> list[Node]:
     """Return the nodes that verify for a workspace: the servers, and its own verifiers."""
     return [n for n in nodes if workspace is None or n.workspace is None or n.workspace == workspace]
+
+
+def longest_staleness(connection: Connection, workspace: str | None, at: float) -> float:
+    """Return the longest staleness bound of the keyspaces of a workspace, 0.0 when it has none.
+
+    One that was lowered counts as before until every node must have heard of it.
+    """
+    was, until = keyspace.c.stale_after_was, keyspace.c.stale_after_changed_at + keyspace.c.stale_after_was
+    held = func.coalesce(case((until + 2 * MARGIN_SECONDS > at, was)), 0.0)
+    found = connection.execute(
+        select(func.max(keyspace.c.stale_after_seconds), func.max(held)).where(
+            ~keyspace.c.system, *(() if workspace is None else (keyspace.c.workspace == workspace,))
+        )
+    ).one()
+    return max((float(one) for one in found if one is not None), default=0.0)
 
 
 def live(nodes: Iterable[Node], at: float, bound_seconds: float) -> list[Node]:
