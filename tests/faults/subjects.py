@@ -106,7 +106,7 @@ async def check(name: str, node: Node, token: str, watch: Watch, seed: int) -> N
                     await asyncio.sleep(0.1)
                     break
                 watch.seen.append(Seen(name, subject, sent, time.time(), code_of(answer)))
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.025)
                 if watch.over.is_set():
                     return
 
