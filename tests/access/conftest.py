@@ -6,7 +6,7 @@ from tests.access.house import House, opened_house
 
 
 @pytest.fixture
-async def house(database_url: str) -> AsyncIterator[House]:
+async def house(migrated_database_url: str) -> AsyncIterator[House]:
     """A founded installation; the test runs on both databases."""
-    async with opened_house(database_url) as one:
+    async with opened_house(migrated_database_url) as one:
         yield one

@@ -10,10 +10,10 @@ from tests.audit.log import Log, new_keyring, opened
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
+async def database(migrated_database_url: str) -> AsyncIterator[Database]:
     """An open, migrated, empty database: the test runs on both engines."""
-    await migrate_async(database_url)
-    async with opened(database_url) as one:
+    await migrate_async(migrated_database_url)
+    async with opened(migrated_database_url) as one:
         yield one
 
 

@@ -141,10 +141,10 @@ async def test_second_leader_cannot_add_the_same_leaves_twice(log: Log) -> None:
 
 
 @pytest.mark.postgres
-async def test_two_leaders_at_once_build_one_correct_tree(postgres_url: str) -> None:
+async def test_two_leaders_at_once_build_one_correct_tree(migrated_postgres_url: str) -> None:
     """The lease may be held by two for a moment; the compare-and-swap has to carry the tree alone."""
-    await migrate_async(postgres_url)
-    async with opened(postgres_url) as first, opened(postgres_url) as second:
+    await migrate_async(migrated_postgres_url)
+    async with opened(migrated_postgres_url) as first, opened(migrated_postgres_url) as second:
         log = Log(first, new_keyring())
         rivals = [log.builder, Builder(second, log.keyring, "nod_test")]
         for _ in range(20):

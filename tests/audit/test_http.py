@@ -48,9 +48,9 @@ class Api:
 
 
 @pytest.fixture
-async def api(database_url: str) -> AsyncIterator[Api]:
+async def api(migrated_database_url: str) -> AsyncIterator[Api]:
     """Routes over the real door, on both databases."""
-    async with opened_house(database_url) as house:
+    async with opened_house(migrated_database_url) as house:
         keyring = new_keyring()
         services = {"audit": AuditService(house.door, keyring, Resource), "draining": asyncio.Event()}
         app = create_app(services, EdgeSettings(), protected=ROUTES)

@@ -22,8 +22,8 @@ from keyturn.wire.verification import VerifyRequest
 
 
 @pytest.fixture
-async def settings(tmp_path: Path, database_url: str) -> Settings:
-    url = None if database_url.startswith("sqlite") else Secret(database_url)
+async def settings(tmp_path: Path, migrated_database_url: str) -> Settings:
+    url = None if migrated_database_url.startswith("sqlite") else Secret(migrated_database_url)
     made = Settings(data=tmp_path / "data", database_url=url, shutdown_seconds=5)
     await asyncio.to_thread(prepare, made)
     return made

@@ -206,8 +206,8 @@ def _answers(url: str, trusting: ssl.SSLContext) -> bool:
 
 
 @pytest.mark.postgres
-def test_any_worker_of_several_answers_for_all(start_server: Start, postgres_url: str) -> None:
-    server = start_server(postgres_url, env={"KEYTURN_WORKERS": "2", "KEYTURN_LIMITS": "per_worker"})
+def test_any_worker_of_several_answers_for_all(start_server: Start, migrated_postgres_url: str) -> None:
+    server = start_server(migrated_postgres_url, env={"KEYTURN_WORKERS": "2", "KEYTURN_LIMITS": "per_worker"})
     with _client(server) as client:
         assert _until(lambda: len(client.get("/api/v1/nodes").json()["items"]) == 2)
 

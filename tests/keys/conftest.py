@@ -6,7 +6,7 @@ from tests.keys.desk import Desk, opened_desk
 
 
 @pytest.fixture
-async def desk(database_url: str) -> AsyncIterator[Desk]:
+async def desk(migrated_database_url: str) -> AsyncIterator[Desk]:
     """A founded installation; the test runs on both databases."""
-    async with opened_desk(database_url) as one:
+    async with opened_desk(migrated_database_url) as one:
         yield one

@@ -275,10 +275,10 @@ def test_an_answer_with_a_secret_has_no_secret_in_its_repr() -> None:
 
 
 @pytest.mark.postgres
-async def test_two_servers_make_one_version_of_rotations_that_meet(postgres_url: str) -> None:
+async def test_two_servers_make_one_version_of_rotations_that_meet(migrated_postgres_url: str) -> None:
     """Row locks and the idempotency record hold between processes, not only within one."""
-    async with opened_desk(postgres_url) as desk:
-        other = make_database(postgres_url, desk.clock)
+    async with opened_desk(migrated_postgres_url) as desk:
+        other = make_database(migrated_postgres_url, desk.clock)
         await other.open()
         try:
             second = KeyService(Door(other, desk.system, desk.failures), desk.keyring, desk.usage)

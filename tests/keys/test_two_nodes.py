@@ -22,12 +22,12 @@ pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture
-async def nodes(postgres_url: str) -> AsyncIterator[tuple[Desk, KeyService]]:
+async def nodes(migrated_postgres_url: str) -> AsyncIterator[tuple[Desk, KeyService]]:
     """One node, and the keys of another: its own connections, keyring and door."""
-    async with opened_desk(postgres_url) as desk:
+    async with opened_desk(migrated_postgres_url) as desk:
         await desk.keyspace()
         keyring = Keyring(desk.keyring.provider)
-        database = make_database(postgres_url, desk.clock)
+        database = make_database(migrated_postgres_url, desk.clock)
         await database.open()
         try:
             yield desk, KeyService(Door(database, SystemTokens(keyring), desk.failures), keyring, desk.usage)
@@ -69,11 +69,11 @@ async def test_another_request_under_the_key_of_another_node_is_refused(nodes: t
 
 
 @pytest.fixture
-async def doors(postgres_url: str) -> AsyncIterator[tuple[Desk, Door]]:
+async def doors(migrated_postgres_url: str) -> AsyncIterator[tuple[Desk, Door]]:
     """One node, and the door of another."""
-    async with opened_desk(postgres_url) as desk:
+    async with opened_desk(migrated_postgres_url) as desk:
         await desk.keyspace()
-        database = make_database(postgres_url, desk.clock)
+        database = make_database(migrated_postgres_url, desk.clock)
         await database.open()
         try:
             yield desk, Door(database, SystemTokens(Keyring(desk.keyring.provider)), desk.failures)

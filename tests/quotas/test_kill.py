@@ -57,20 +57,20 @@ async def look(url: str) -> tuple[Account, list[str]]:
         await database.close()
 
 
-def test_a_killed_process_loses_no_unit_and_admits_none_twice(database_url: str, tmp_path: Path) -> None:
+def test_a_killed_process_loses_no_unit_and_admits_none_twice(migrated_database_url: str, tmp_path: Path) -> None:
     """Of what was admitted, only what a kill cut off between the count and the answer was not said: one for each."""
-    migrate(database_url)
+    migrate(migrated_database_url)
     said = 0
     kills = 3
     for number in range(kills):
-        process = start(database_url, tmp_path, f"nod_{number}", 0.0002)
+        process = start(migrated_database_url, tmp_path, f"nod_{number}", 0.0002)
         said += read(process, 150)
         said += kill(process)
-    last = start(database_url, tmp_path, "nod_last", 0.0)
+    last = start(migrated_database_url, tmp_path, "nod_last", 0.0)
     rest, code = finish(last)
     said += rest
     assert code == 0
-    balance, wrong = asyncio.run(look(database_url))
+    balance, wrong = asyncio.run(look(migrated_database_url))
     assert wrong == []
     assert (balance.spent, balance.leased, balance.stranded) == (AMOUNT, 0, 0)
     assert AMOUNT - kills <= said <= AMOUNT
@@ -78,17 +78,19 @@ def test_a_killed_process_loses_no_unit_and_admits_none_twice(database_url: str,
 
 
 @pytest.mark.postgres
-def test_processes_that_spend_at_once_never_admit_more_than_the_balance(postgres_url: str, tmp_path: Path) -> None:
+def test_processes_that_spend_at_once_never_admit_more_than_the_balance(
+    migrated_postgres_url: str, tmp_path: Path
+) -> None:
     """Three machines spend one balance; one is killed, and its successor settles what it held."""
-    migrate(postgres_url)
-    processes = [start(postgres_url, tmp_path / str(number), f"nod_{number}", 0.0005) for number in range(3)]
+    migrate(migrated_postgres_url)
+    processes = [start(migrated_postgres_url, tmp_path / str(number), f"nod_{number}", 0.0005) for number in range(3)]
     said = read(processes[0], 100) + kill(processes[0])
-    processes[0] = start(postgres_url, tmp_path / "0", "nod_3", 0.0005)
+    processes[0] = start(migrated_postgres_url, tmp_path / "0", "nod_3", 0.0005)
     for process in processes:
         rest, code = finish(process)
         said += rest
         assert code == 0
-    balance, wrong = asyncio.run(look(postgres_url))
+    balance, wrong = asyncio.run(look(migrated_postgres_url))
     assert wrong == []
     assert (balance.spent, balance.leased, balance.stranded) == (AMOUNT, 0, 0)
     assert AMOUNT - 1 <= said <= AMOUNT

@@ -66,8 +66,8 @@ class Till:
 
 
 @pytest.fixture
-async def till(database_url: str, tmp_path: Path) -> AsyncIterator[Till]:
-    async with opened_desk(database_url) as desk:
+async def till(migrated_database_url: str, tmp_path: Path) -> AsyncIterator[Till]:
+    async with opened_desk(migrated_database_url) as desk:
         at = await desk.database.read(lambda connection: database_time(connection, desk.clock.now()))
         desk.clock.step(at - desk.clock.now())
         await desk.keyspace(quotas=[MONTHLY])

@@ -10,10 +10,10 @@ from keyturn.usage.collector import UsageCollector
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
+async def database(migrated_database_url: str) -> AsyncIterator[Database]:
     """An open, migrated, empty database on either engine."""
-    await migrate_async(database_url)
-    one = make_database(database_url, Clock())
+    await migrate_async(migrated_database_url)
+    one = make_database(migrated_database_url, Clock())
     await one.open()
     yield one
     await one.close()

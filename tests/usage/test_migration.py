@@ -15,9 +15,9 @@ _migration = importlib.import_module("keyturn.storage.migrations.versions.0004_u
 
 
 @pytest.fixture
-async def world(database_url: str, tmp_path: Path) -> AsyncIterator[World]:
+async def world(migrated_database_url: str, tmp_path: Path) -> AsyncIterator[World]:
     """A node that counts usage into its database, on either engine."""
-    one = await World.open(database_url, tmp_path)
+    one = await World.open(migrated_database_url, tmp_path)
     one.count_usage(UsageCollector(one.database))
     yield one
     await one.close()

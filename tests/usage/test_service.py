@@ -12,9 +12,9 @@ from tests.verification.world import World
 
 
 @pytest.fixture
-async def world(database_url: str, tmp_path: Path) -> AsyncIterator[World]:
+async def world(migrated_database_url: str, tmp_path: Path) -> AsyncIterator[World]:
     """A node that counts usage into its database, on either engine."""
-    one = await World.open(database_url, tmp_path)
+    one = await World.open(migrated_database_url, tmp_path)
     one.count_usage(UsageCollector(one.database))
     yield one
     await one.close()

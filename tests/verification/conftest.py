@@ -7,16 +7,16 @@ from tests.verification.world import World
 
 
 @pytest.fixture
-async def world(database_url: str, tmp_path: Path) -> AsyncIterator[World]:
+async def world(migrated_database_url: str, tmp_path: Path) -> AsyncIterator[World]:
     """A loaded, fresh node with an empty workspace, on either engine."""
-    one = await World.open(database_url, tmp_path)
+    one = await World.open(migrated_database_url, tmp_path)
     yield one
     await one.close()
 
 
 @pytest.fixture
-async def other(world: World, database_url: str, tmp_path: Path) -> AsyncIterator[World]:
+async def other(world: World, migrated_database_url: str, tmp_path: Path) -> AsyncIterator[World]:
     """A second node on the same database; PostgreSQL only."""
-    one = await World.open(database_url, tmp_path, admin=world.admin)
+    one = await World.open(migrated_database_url, tmp_path, admin=world.admin)
     yield one
     await one.close()

@@ -22,9 +22,9 @@ OFFICE = Restrictions(cidrs=("10.0.0.0/8",))
 
 
 @pytest.fixture
-async def slow_world(database_url: str, tmp_path: Path) -> AsyncIterator[World]:
+async def slow_world(migrated_database_url: str, tmp_path: Path) -> AsyncIterator[World]:
     """A node whose keepers have to be awaited."""
-    one = await World.open(database_url, tmp_path, limiter=SlowLimiter(), quotas=Balances(waits=True))
+    one = await World.open(migrated_database_url, tmp_path, limiter=SlowLimiter(), quotas=Balances(waits=True))
     yield one
     await one.close()
 

@@ -86,11 +86,11 @@ def test_without_permission_nothing_inside_is_reached(start_server: Start) -> No
 
 
 @pytest.mark.postgres
-def test_two_servers_share_the_work_and_send_each_event_once(start_server: Start, postgres_url: str) -> None:
+def test_two_servers_share_the_work_and_send_each_event_once(start_server: Start, migrated_postgres_url: str) -> None:
     """No duplicates while nobody is killed, and the second goes on when the first is."""
     with Site() as site:
-        first = start_server(postgres_url, env=ALLOW)
-        second = start_server(postgres_url, env=ALLOW | {"KEYTURN_KEK_PATH": str(first.data_dir / "kek")})
+        first = start_server(migrated_postgres_url, env=ALLOW)
+        second = start_server(migrated_postgres_url, env=ALLOW | {"KEYTURN_KEK_PATH": str(first.data_dir / "kek")})
         hook(first, site, "keyspace.*")
         token = first.admin_token
         for number in range(10):

@@ -3,6 +3,7 @@
 Everything is made when a test first asks for it, once per xdist worker, and is gone when the run ends or is killed.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import pytest
 from keyturn.testing.clock import ManualClock
 
 if TYPE_CHECKING:
+    from keyturn.testing.databases import MigratedDatabases
     from keyturn.testing.postgres import PostgresServer
     from keyturn.testing.server import RunningServer
     from keyturn.testing.valkey import ValkeyServer
@@ -43,6 +45,32 @@ def postgres_url(postgres_server: "PostgresServer") -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def migrated_databases(postgres_server: "PostgresServer") -> "MigratedDatabases":
+    """The migrated databases of this worker on PostgreSQL, for fixtures that outlive a test."""
+    from keyturn.testing.databases import MigratedDatabases
+
+    return MigratedDatabases(postgres_server)
+
+
+@pytest.fixture
+def migrated_postgres_url(migrated_databases: "MigratedDatabases") -> Iterator[str]:
+    """The URL of a migrated, empty database on PostgreSQL: ten times as fast to have as a new one."""
+    url = migrated_databases.take()
+    yield url
+    migrated_databases.give_back(url)
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite file to copy."""
+    from keyturn.storage.migrate import migrate
+
+    path = tmp_path_factory.mktemp("migrated") / "keyturn.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
 def valkey_server() -> "Iterator[ValkeyServer]":
     """The Valkey server of this worker; a test that kills or pauses one starts its own."""
     from keyturn.testing.valkey import ValkeyServer
@@ -69,11 +97,21 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(params=_DATABASES)
+def migrated_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a migrated, empty database: the test runs once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "keyturn.db")
+        return f"sqlite:///{tmp_path / 'keyturn.db'}"
+    url: str = request.getfixturevalue("migrated_postgres_url")
+    return url
+
+
+@pytest.fixture(params=_DATABASES)
 def server_database_url(request: pytest.FixtureRequest) -> str | None:
-    """What `start_server` takes: the test runs once on SQLite (None) and once on a new, empty PostgreSQL database."""
+    """What `start_server` takes: the test runs once on SQLite (None) and once on a migrated PostgreSQL database."""
     if request.param == "sqlite":
         return None
-    url: str = request.getfixturevalue("postgres_url")
+    url: str = request.getfixturevalue("migrated_postgres_url")
     return url
 
 
