@@ -12,6 +12,7 @@ import pytest
 
 from keyturn.cli.main import cli
 from keyturn.testing.server import RunningServer
+from keyturn.testing.valkey import ValkeyServer
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -29,8 +30,10 @@ def _first_cells(section: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer.start(tmp_path_factory.mktemp("documented") / "data") as running:
+def server(tmp_path_factory: pytest.TempPathFactory, valkey_server: ValkeyServer) -> Iterator[RunningServer]:
+    # With a Valkey: a server without one has fewer metrics.
+    environment = {"KEYTURN_VALKEY_URL": valkey_server.url}
+    with RunningServer.start(tmp_path_factory.mktemp("documented") / "data", env=environment) as running:
         yield running
 
 
