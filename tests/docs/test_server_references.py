@@ -30,10 +30,14 @@ def _first_cells(section: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, valkey_server: ValkeyServer) -> Iterator[RunningServer]:
-    # With a Valkey: a server without one has fewer metrics.
-    environment = {"KEYTURN_VALKEY_URL": valkey_server.url}
-    with RunningServer.start(tmp_path_factory.mktemp("documented") / "data", env=environment) as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with RunningServer.start(tmp_path_factory.mktemp("documented") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def server_with_valkey(tmp_path: Path, valkey_server: ValkeyServer) -> Iterator[RunningServer]:
+    with RunningServer.start(tmp_path / "data", env={"KEYTURN_VALKEY_URL": valkey_server.url}) as running:
         yield running
 
 
@@ -106,10 +110,11 @@ def test_every_member_of_every_answer_is_listed(document: dict[str, Any]) -> Non
 
 
 @pytest.mark.slow
-def test_every_metric_is_listed(server: RunningServer) -> None:
-    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as response:  # noqa: S310 -- our own
-        text = response.read().decode()
-    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+def test_every_metric_is_listed(server: RunningServer, server_with_valkey: RunningServer) -> None:
+    kinds: dict[str, str] = {}
+    for running in (server, server_with_valkey):
+        with urllib.request.urlopen(f"{running.url}/metrics", timeout=30) as response:  # noqa: S310 -- our own
+            kinds |= dict(re.findall(r"^# TYPE (\S+) (\S+)$", response.read().decode(), re.MULTILINE))
     listed = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", (REFERENCE / "metrics.md").read_text(), re.MULTILINE))
     assert listed == kinds
 
