@@ -11,7 +11,6 @@ import httpx
 from keyturn.client import Verifier
 from keyturn.testing.server import RunningServer
 
-StartServer = Callable[..., RunningServer]
 MakeVerifier = Callable[..., Verifier]
 
 
@@ -24,12 +23,13 @@ class Key:
 
 
 class Control:
-    """The control plane as its administrator sees it."""
+    """The control plane as the administrator whose token this is sees it."""
 
-    def __init__(self, server: RunningServer) -> None:
+    def __init__(self, server: RunningServer, token: str) -> None:
         self.server = server
+        self.token = token
         self.http = httpx.Client(
-            base_url=f"{server.url}/api/v1", headers={"Authorization": f"Bearer {server.admin_token}"}, timeout=30
+            base_url=f"{server.url}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=30
         )
 
     def post(self, path: str, **body: Any) -> Any:

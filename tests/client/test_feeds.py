@@ -75,6 +75,7 @@ def test_another_log_is_gone(control: Control) -> None:
     assert refusal(answer) == (410, "cursor_gone")
 
 
+@pytest.mark.usefixtures("own_server")
 def test_a_cursor_from_before_the_window_is_served_from_the_database(control: Control) -> None:
     first, _ = everything(control)
     keys = [control.issue().id for _ in range(3)]
@@ -107,6 +108,7 @@ def test_a_confirm_shows_how_far_a_node_is(control: Control) -> None:
     assert control.verifiers()[0]["applied"] == first["seq"]
 
 
+@pytest.mark.usefixtures("own_server")
 def test_verifiers_of_other_workspaces_hold_up_nobody(control: Control) -> None:
     """Another tenant's verifier neither delays a revocation nor is named by it."""
     made = control.post("/workspaces", name="other")
@@ -178,6 +180,7 @@ def test_hundreds_may_wait(control: Control) -> None:
     assert all([one["id"] for one in answer["keys"]] == [key.id] for answer in answers)
 
 
+@pytest.mark.usefixtures("own_server")
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_polls_end_when_the_server_stops(control: Control) -> None:

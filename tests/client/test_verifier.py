@@ -23,7 +23,7 @@ from keyturn.wire.verification import LimitUse
 from tests.client.control import Control, MakeVerifier
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 15.0) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 30.0) -> Any:
     """Return what something becomes, as soon as it is true."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
@@ -192,6 +192,7 @@ def test_without_the_right_it_is_never_ready(control: Control) -> None:
     one.close()
 
 
+@pytest.mark.usefixtures("own_server")
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_it_goes_on_without_the_control_plane_for_as_long_as_it_is_fresh(
@@ -228,6 +229,7 @@ def test_it_asks_the_server_when_stale_if_that_is_wanted(control: Control, verif
     assert one.verify(key.key)
 
 
+@pytest.mark.usefixtures("own_server")
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_it_survives_a_killed_server(control: Control, verifier: MakeVerifier) -> None:
@@ -290,7 +292,7 @@ _CHILD = """
 
     url, token, key, folder = sys.argv[1:]
     one = Verifier(url, token, journal_dir=folder)
-    assert one.wait_ready(20)
+    assert one.wait_ready(30)
     print("ready", flush=True)
     sys.stdin.readline()
     for _ in range(50):
@@ -302,6 +304,7 @@ _CHILD = """
 """
 
 
+@pytest.mark.usefixtures("own_server")
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_a_killed_process_loses_nothing_that_was_journalled(
@@ -310,7 +313,7 @@ def test_a_killed_process_loses_nothing_that_was_journalled(
     """What a process that was killed had counted is sent by the next one, and counts once."""
     key = control.issue()
     folder = tmp_path / "journal"
-    command = [sys.executable, "-c", textwrap.dedent(_CHILD), control.server.url, control.server.admin_token]
+    command = [sys.executable, "-c", textwrap.dedent(_CHILD), control.server.url, control.token]
     with subprocess.Popen(
         [*command, key.key, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
@@ -337,7 +340,7 @@ _ANSWERING = """
 
     url, token, label = sys.argv[1:]
     one = Verifier(url, token, label=label)
-    assert one.wait_ready(20)
+    assert one.wait_ready(30)
     print("ready", flush=True)
     for line in sys.stdin:
         print(one.verify(line.strip()).code, flush=True)
@@ -351,7 +354,7 @@ def test_a_process_that_was_paused_admits_nothing_after_effective_by(control: Co
     control.keyspace("strict", stale_after_seconds=3)
     key, other = control.issue("strict"), control.issue("strict")
     here = verifier(label="here")
-    command = [sys.executable, "-c", textwrap.dedent(_ANSWERING), control.server.url, control.server.admin_token]
+    command = [sys.executable, "-c", textwrap.dedent(_ANSWERING), control.server.url, control.token]
     with subprocess.Popen(
         [*command, "paused"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     ) as child:
@@ -377,7 +380,7 @@ def test_a_process_that_was_paused_admits_nothing_after_effective_by(control: Co
 def test_the_token_and_peppers_are_shown_nowhere(control: Control, verifier: MakeVerifier) -> None:
     """Nothing that prints itself prints a secret."""
     one = verifier()
-    token = control.server.admin_token
+    token = control.token
     policy = next(iter(one._follower.feed.replica.keyspaces()))  # noqa: SLF001
     (pepper,) = policy.peppers.values()
     shown = repr([one, one._endpoint, one._follower.feed, policy, one._endpoint.call("GET", "/x")])  # noqa: SLF001
@@ -429,7 +432,7 @@ def test_a_forked_child_follows_on_its_own(control: Control, verifier: MakeVerif
     if child == 0:  # pragma: no cover -- another process
         code = b"failed"
         try:
-            ready = one.wait_ready(20)
+            ready = one.wait_ready(30)
             code = one.verify(key.key).code.encode() if ready else b"late"
         finally:
             os.write(writing, code)
