@@ -82,7 +82,7 @@ def test_it_admits_limits_and_refuses_and_its_usage_is_recorded(application: str
         assert [answer.status_code for answer in answers] == [200, 200, 429]
         assert answers[0].json() == {"owner": "alice", "key": made.id}
         assert int(answers[2].headers["retry-after"]) > 0
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 30
         while sum(version.uses for version in keyturn.key(made.id).versions) < 3:
             assert time.monotonic() < deadline, "the usage was not recorded"
             time.sleep(0.1)
@@ -95,7 +95,7 @@ def test_it_admits_limits_and_refuses_and_its_usage_is_recorded(application: str
 
 def _get(application: str, headers: dict[str, str]) -> httpx.Response:
     """Ask once the application knows of the key: a verifier in its process hears of a new one a moment later."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         answer = httpx.get(f"{application}/orders", headers=headers)
         if answer.status_code != 401 or time.monotonic() > deadline or "revoked" in answer.text.lower():

@@ -88,7 +88,7 @@ def on_fastapi(url: str, token: str) -> Get:
 
 def _asgi_get(build: Callable[[AsyncKeyturn], Any], url: str, token: str) -> Get:
     async def ask(path: str, headers: Mapping[str, str]) -> httpx.Response:
-        async with AsyncKeyturn(url, token, timeout_seconds=5) as verifier:
+        async with AsyncKeyturn(url, token, timeout_seconds=20) as verifier:
             transport = httpx.ASGITransport(build(verifier), client=("127.0.0.1", 4711))
             async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
                 return await client.get(path, headers=headers)
@@ -166,7 +166,7 @@ def on_django(url: str, token: str) -> Get:
 
 def _wsgi_get(build: Callable[[Keyturn], Any], url: str, token: str) -> Get:
     def get(path: str = "/orders", **headers: str) -> httpx.Response:
-        with Keyturn(url, token, timeout_seconds=5) as verifier:
+        with Keyturn(url, token, timeout_seconds=20) as verifier:
             transport = httpx.WSGITransport(build(verifier), remote_addr="127.0.0.1")
             with httpx.Client(transport=transport, base_url="http://app") as client:
                 return client.get(path, headers=_named(headers))

@@ -24,7 +24,7 @@ from keyturn.testing.postgres import free_port
 from keyturn.testing.server import RunningServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-START_SECONDS_MAX = 20.0
+START_SECONDS_MAX = 60.0
 PROXIES = "127.0.0.1/32"
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +18,6 @@ from keyturn.storage.engine import make_database
 from keyturn.storage.follower import Follower
 from keyturn.storage.postgresql import postgresql_engine
 from keyturn.storage.transaction import ChangeKind, Entry
-from keyturn.testing.postgres import PostgresServer
-from tests.storage.conftest import prepare
 from tests.storage.ledger import changes, entry
 
 WRITER = Path(__file__).with_name("writer.py")
@@ -178,20 +176,12 @@ class Stage:
             stepper.running.result()
 
 
-@pytest.fixture
-async def stage_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
-    name = await asyncio.to_thread(postgres_server.template, "storage", prepare)
-    url = postgres_server.create_database(name)
-    yield url
-    postgres_server.drop_database(url)
-
-
 @pytest.mark.postgres
-async def test_every_interleaving_of_two_writers_shows_every_row_in_order(stage_url: str) -> None:
+async def test_every_interleaving_of_two_writers_shows_every_row_in_order(migrated_postgres_url: str) -> None:
     """All 70 orders in which two connections can begin, write, append and commit; a follower looks after each step."""
-    database = make_database(stage_url, Clock())
+    database = make_database(migrated_postgres_url, Clock())
     await database.open()
-    engine = postgresql_engine(stage_url, pool_size=3)
+    engine = postgresql_engine(migrated_postgres_url, pool_size=3)
     record = Record()
     follower = Follower(database, [record], [])
     await follower.load()
@@ -222,9 +212,9 @@ async def test_every_interleaving_of_two_writers_shows_every_row_in_order(stage_
 
 
 @pytest.mark.postgres
-async def test_number_from_a_sequence_would_be_skipped(stage_url: str) -> None:
+async def test_number_from_a_sequence_would_be_skipped(migrated_postgres_url: str) -> None:
     """The control: with a database sequence as the cursor, the same steps lose a row, so the test above can fail."""
-    engine = postgresql_engine(stage_url, pool_size=4)
+    engine = postgresql_engine(migrated_postgres_url, pool_size=4)
     async with engine.begin() as connection:
         await connection.execute(text("CREATE TABLE scratch (seq bigserial PRIMARY KEY, entity text)"))
     last = 0

@@ -86,7 +86,7 @@ async def test_the_time_of_the_last_use_never_goes_back(database: Database, coll
 async def test_a_started_collector_writes_by_itself(database: Database, collector: UsageCollector) -> None:
     collector.start()
     collector.count(version(), "VALID", request(), AT)
-    for _ in range(100):
+    for _ in range(600):
         if await rollups(database):
             break
         await asyncio.sleep(0.05)

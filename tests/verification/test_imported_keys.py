@@ -275,7 +275,7 @@ async def test_the_rehasher_runs_by_itself_and_survives_a_failing_database(world
     world.database.write = write  # type: ignore[method-assign]
     world.rehasher.start()
     assert world.verify_now(issued.key) is not None
-    for _ in range(100):
+    for _ in range(1000):
         if world.rehasher.rehashed:
             break
         await asyncio.sleep(0.02)

@@ -229,7 +229,7 @@ async def test_a_slow_endpoint_delays_nobody_and_is_not_flooded(post: Post) -> N
     gate = post.receiver.gates[url_of("slow")] = asyncio.Event()
     for number in range(12):
         await post.desk.keyspace(f"orders-{number}")
-    for _ in range(20):
+    for _ in range(1000):
         await post.dispatcher.dispatch_once()
         await asyncio.sleep(0.01)
         if len(post.receiver.types(url_of("quick"))) == 12:
@@ -397,7 +397,7 @@ async def test_a_stop_gives_back_what_is_under_way(post: Post, monkeypatch: pyte
 
 async def arrived(post: Post) -> None:
     """Return once a message came."""
-    for _ in range(500):
+    for _ in range(3000):
         if post.receiver.messages:
             return
         await asyncio.sleep(0.01)
