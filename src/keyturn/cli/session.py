@@ -17,6 +17,7 @@ import click
 from keyturn import errors
 from keyturn.cli.output import emit, fields, json_option, table
 from keyturn.cli.profiles import read_profile
+from keyturn.client.transport import error_of
 from keyturn.config import load_settings
 from keyturn.kernel.secret import random_base62
 
@@ -29,20 +30,6 @@ if TYPE_CHECKING:
 
 API = "/api/v1"
 TIMEOUT_SECONDS = 30.0
-
-_BY_STATUS: dict[int, type[errors.KeyturnError]] = {
-    400: errors.InputError,
-    401: errors.UnauthenticatedError,
-    403: errors.ForbiddenError,
-    404: errors.NotFoundError,
-    409: errors.ConflictError,
-    410: errors.GoneError,
-    412: errors.PreconditionError,
-    413: errors.TooLargeError,
-    415: errors.UnsupportedError,
-    422: errors.IdempotencyError,
-    503: errors.UnavailableError,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,16 +173,7 @@ def _json_of(response: httpx.Response) -> Any:  # noqa: ANN401 -- any JSON docum
 
 
 def _error_of(response: httpx.Response) -> errors.KeyturnError:
-    problem = _json_of(response)
-    problem = problem if isinstance(problem, dict) else {}
-    message = problem.get("detail") or problem.get("title") or f"the server answered {response.status_code}"
-    code, field, hint = problem.get("code"), problem.get("field"), problem.get("hint")
-    if response.status_code == 429:  # Too Many Requests
-        return errors.ThrottledError(message, retry_after_seconds=float(response.headers.get("retry-after", "1")))
-    kind = _BY_STATUS.get(response.status_code)
-    if kind is None:
-        kind = errors.UnavailableError if response.status_code >= 500 else errors.ConflictError
-    return kind(message, code=code, field=field, hint=hint)
+    return error_of(response.status_code, response.headers, response.content)
 
 
 @click.command()
