@@ -14,9 +14,9 @@ import pytest
 from keyturn import errors
 from keyturn.client import AsyncKeyturn, Keyturn
 from keyturn.client import api as module
-from keyturn.client.operations import verify_request
 from keyturn.testing.server import RunningServer
 from keyturn.wire.keys import CreateKeyspace, IssueKey, RevokeKey, RevokeReason, RotateKey, UpdateKey, UpdateKeyspace
+from keyturn.wire.verification import VerifyRequest
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_neither_the_token_nor_a_key_is_printed(server: RunningServer) -> None:
     with Keyturn(server.url, server.admin_token) as keyturn:
         made = keyturn.issue(asking())
         assert made.key is not None
-        shown = f"{keyturn!r} {keyturn._ask.verify(verify_request(made.key))!r} {made!r}"  # noqa: SLF001
+        shown = f"{keyturn!r} {keyturn._ask.verify(VerifyRequest(key=made.key))!r} {made!r}"  # noqa: SLF001
     assert server.admin_token not in shown
     assert made.key not in shown
 

@@ -18,9 +18,10 @@ import threading
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from keyturn.client.model import Verification
-from keyturn.client.operations import Asked, Operations, verify_request
+from keyturn.client.operations import Asked, Operations
 from keyturn.client.transport import Attempts, Endpoint, unreachable
 from keyturn.wire.keys import PAGE_MAX, RetireKey, RevokeKey, RotateKey
+from keyturn.wire.verification import VerifyRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
         UpdateKey,
         UpdateKeyspace,
     )
-    from keyturn.wire.verification import VerifyRequest
 
 T = TypeVar("T")
 
@@ -90,13 +90,13 @@ class Keyturn:
 
     # --- verify ---------------------------------------------------------------------------------------------------
 
-    def verify(self, key: str, **call: Any) -> Verification:  # noqa: ANN401 -- those of verify_request
+    def verify(self, key: str, **call: Any) -> Verification:  # noqa: ANN401 -- those of VerifyRequest
         """Verify a presented key, and charge its limits and quotas.
 
         What may be told of the call: `scopes`, `ip`, `origin`, `method`, `path`, `user_agent`, `keyspace`, `cost`,
         `limits`, `quotas`, `explain`.  Raises UnavailableError when there is no verdict: refuse then.
         """
-        return self.ask(verify_request(key, **call))
+        return self.ask(VerifyRequest(key=key, **call))
 
     def ask(self, request: VerifyRequest) -> Verification:
         """Verify, with a request that is built already."""
@@ -233,9 +233,9 @@ class AsyncKeyturn:
 
     # --- verify ---------------------------------------------------------------------------------------------------
 
-    async def verify(self, key: str, **call: Any) -> Verification:  # noqa: ANN401 -- those of verify_request
+    async def verify(self, key: str, **call: Any) -> Verification:  # noqa: ANN401 -- those of VerifyRequest
         """See Keyturn."""
-        return Verification(await self._send(self._ask.verify(verify_request(key, **call))))
+        return await self.ask(VerifyRequest(key=key, **call))
 
     async def ask(self, request: VerifyRequest) -> Verification:
         """See Keyturn."""

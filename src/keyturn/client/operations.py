@@ -29,7 +29,7 @@ from keyturn.wire.keys import (
     UpdateKey,
     UpdateKeyspace,
 )
-from keyturn.wire.verification import LimitUse, QuotaUse, ReleasedSlots, ReleaseSlots, VerifyRequest, VerifyResponse
+from keyturn.wire.verification import ReleasedSlots, ReleaseSlots, VerifyRequest, VerifyResponse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -143,38 +143,6 @@ class Operations:
         """See api."""
         path = f"/keyspaces/{segment(name)}"
         return Asked(self._to("PATCH", path, request, if_match=_etag(revision), repeatable=True), KeyspaceEffect)
-
-
-def verify_request(  # noqa: PLR0913 -- what may be told of a call
-    key: str,
-    *,
-    scopes: str | None = None,
-    ip: str | None = None,
-    origin: str | None = None,
-    method: str | None = None,
-    path: str | None = None,
-    user_agent: str | None = None,
-    keyspace: str | None = None,
-    cost: int = 1,
-    limits: Sequence[LimitUse] = (),
-    quotas: Sequence[QuotaUse] = (),
-    explain: bool = False,
-) -> VerifyRequest:
-    """Build the request of a verification; what is None is not told, and a restriction that needs it denies."""
-    return VerifyRequest(
-        key=key,
-        scopes=scopes,
-        ip=ip,
-        origin=origin,
-        method=method,
-        path=path,
-        user_agent=user_agent,
-        keyspace=keyspace,
-        cost=cost,
-        limits=tuple(limits),
-        quotas=tuple(quotas),
-        explain=explain,
-    )
 
 
 def _etag(revision: int | None) -> str | None:
