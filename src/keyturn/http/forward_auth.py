@@ -33,7 +33,7 @@ from keyturn.kernel.clock import boottime
 from keyturn.kernel.secret import Secret
 from keyturn.verify.forwarded import vouched_address
 from keyturn.wire.ratelimit_fields import fields
-from keyturn.wire.refusals import Refusal, missing_key, refusal_of
+from keyturn.wire.refusals import Refusal, missing_key, refusal_of_verdict
 from keyturn.wire.verification import VerifyRequest
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from keyturn.http.gateway_options import GatewayOptions
     from keyturn.http.lanes import Receive, Scope, Send
     from keyturn.keys.verification import VerifyService
-    from keyturn.wire.verification import LimitReport, QuotaReport, VerifyResponse
+    from keyturn.wire.verification import VerifyResponse
 
 ENVOY_PATH: Final = "/auth/envoy"
 REALM: Final = "keyturn"
@@ -128,7 +128,9 @@ class ForwardAuthLane:
             self._observe(answer.code, boottime() - started)
         if answer.valid:
             return None, self._identity(answer)
-        return _refused(answer, options), [(b"x-keyturn-code", answer.code.encode("ascii"))]
+        return refusal_of_verdict(answer, realm=REALM, scopes=options.scopes), [
+            (b"x-keyturn-code", answer.code.encode("ascii"))
+        ]
 
     def _question(
         self, scope: Scope, told: dict[bytes, bytes], dialect: Dialect, options: GatewayOptions, key: str
@@ -215,17 +217,6 @@ def _behind_prefix(scope: Scope) -> bytes | None:
 def _within(value: bytes | None, longest: int) -> str | None:
     """Return what is told of a request, None for what is longer than verify takes: a restriction on it denies."""
     return None if value is None or len(value) > longest else value.decode("latin-1")
-
-
-def _refused(answer: VerifyResponse, options: GatewayOptions) -> Refusal:
-    reports: tuple[LimitReport | QuotaReport, ...] = (*(answer.limits or ()), *(answer.quotas or ()))
-    return refusal_of(
-        answer.code,
-        realm=REALM,
-        scopes=options.scopes,
-        fields=tuple(fields(answer)),
-        violated=tuple(one.name for one in reports if one.exceeded and not one.shadow),
-    )
 
 
 def _failure(error: Exception, scope: Scope) -> Refusal:

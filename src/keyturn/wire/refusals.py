@@ -16,7 +16,8 @@ from typing import Final
 
 import msgspec
 
-from keyturn.wire.verification import Code
+from keyturn.wire.ratelimit_fields import fields as ratelimit_fields
+from keyturn.wire.verification import Code, VerifyResponse
 
 PROBLEM_TYPE: Final = "application/problem+json"
 QUOTA_EXCEEDED: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
@@ -93,6 +94,20 @@ def refusal_of(
     elif status == 429 and retry_after_seconds and not any(name.lower() == "retry-after" for name, _ in fields):
         headers.append(("Retry-After", str(math.ceil(retry_after_seconds))))
     return _refusal(status, str(code).lower(), title, detail, tuple(headers), violated)
+
+
+def refusal_of_verdict(answer: VerifyResponse, *, realm: str, scopes: str | None = None) -> Refusal:
+    """Return the answer to a verification that refuses, with its RateLimit fields and the rules it violated."""
+    limits = [one.name for one in answer.limits or () if one.exceeded and not one.shadow]
+    quotas = [one.name for one in answer.quotas or () if one.exceeded and not one.shadow]
+    return refusal_of(
+        answer.code,
+        realm=realm,
+        scopes=scopes,
+        retry_after_seconds=answer.retry_after_seconds,
+        fields=tuple(ratelimit_fields(answer)),
+        violated=(*limits, *quotas),
+    )
 
 
 def _refusal(

@@ -10,7 +10,7 @@ from keyturn.errors import ConfigError, InputError
 from keyturn.kernel.match import compile_patterns
 from keyturn.verify.forwarded import forwarded_address
 from keyturn.verify.query import compile_query
-from keyturn.wire.refusals import Refusal, missing_key, refusal_of
+from keyturn.wire.refusals import Refusal, missing_key, refusal_of, refusal_of_verdict
 from keyturn.wire.verification import PRESENTED_MAX, Code
 
 if TYPE_CHECKING:
@@ -107,16 +107,7 @@ class Protection:
         """Return the answer to a request whose key is refused, None when it is admitted."""
         if verification.valid and verification.code == Code.VALID:
             return None
-        limits = [one.name for one in verification.limits or () if one.exceeded and not one.shadow]
-        quotas = [one.name for one in verification.quotas or () if one.exceeded and not one.shadow]
-        return refusal_of(
-            verification.code,
-            realm=self.realm,
-            scopes=self.scopes,
-            retry_after_seconds=verification.retry_after_seconds,
-            fields=tuple(verification.headers()),
-            violated=(*limits, *quotas),
-        )
+        return refusal_of_verdict(verification.response, realm=self.realm, scopes=self.scopes)
 
     def failure(self) -> Refusal:
         """Return the answer to a request whose key could not be verified."""
