@@ -102,9 +102,12 @@ class Log:
 
         await self.database.write(work)
 
-    def service(self, allowed: frozenset[str] = ALL, workspace: str | None = None) -> AuditService:
+    def service(
+        self, allowed: frozenset[str] = ALL, workspace: str | None = None, *, build_wait_seconds: float = 0.0
+    ) -> AuditService:
         """The reader, for somebody who may do what `allowed` names."""
-        return AuditService(FakeDoor(self.database, workspace or self.workspace, allowed), self.keyring, Named)
+        door = FakeDoor(self.database, workspace or self.workspace, allowed)
+        return AuditService(door, self.keyring, Named, build_wait_seconds=build_wait_seconds)
 
     async def export(self, since: int = 0) -> list[str]:
         """The lines of an export as a client gets them."""

@@ -52,7 +52,10 @@ async def api(migrated_database_url: str) -> AsyncIterator[Api]:
     """Routes over the real door, on both databases."""
     async with opened_house(migrated_database_url) as house:
         keyring = new_keyring()
-        services = {"audit": AuditService(house.door, keyring, Resource), "draining": asyncio.Event()}
+        services = {
+            "audit": AuditService(house.door, keyring, Resource, build_wait_seconds=0),
+            "draining": asyncio.Event(),
+        }
         app = create_app(services, EdgeSettings(), protected=ROUTES)
         transport = httpx.ASGITransport(app=cast("Any", app))
         async with httpx.AsyncClient(transport=transport, base_url="http://keyturn.test") as client:

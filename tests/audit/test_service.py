@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -249,6 +250,20 @@ async def test_export_is_on_record(log: Log) -> None:
     await log.export()
 
     assert len(await listed(log, action="audit.export")) == 1
+
+
+async def test_export_waits_for_what_was_committed_before_it(log: Log) -> None:
+    """An export made right after a revocation holds it, so a restore can do the revocation again."""
+    (revoked,) = await log.append(action="key.revoke")
+
+    async def build_later() -> None:
+        await asyncio.sleep(0.1)
+        await log.builder.build_once()
+
+    building = asyncio.create_task(build_later())
+    chunks = [chunk async for chunk in await log.service(build_wait_seconds=60).export(None)]
+    await building
+    assert revoked in b"".join(chunks).decode()
 
 
 async def test_rights_withdrawn_during_an_export_end_it(file_log: Log) -> None:

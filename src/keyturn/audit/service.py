@@ -25,6 +25,7 @@ from keyturn.audit.store import (
     count_unbuilt,
     erase_body,
     find_leaves,
+    newest_seq,
     read_leaf,
 )
 from keyturn.audit.tree import (
@@ -72,6 +73,7 @@ LOG = "audit/log"
 KIND = "audit leaf"
 EXTEND_ATTEMPTS = 20
 EXTEND_PAUSE_SECONDS = 0.25
+BUILD_WAIT_SECONDS = 5.0
 _CURSOR = re.compile(r"evt_[0-9A-Za-z]{22}")
 _SIZE_CURSOR = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -79,11 +81,22 @@ _SIZE_CURSOR = re.compile(r"[1-9][0-9]{0,17}")
 class AuditService:
     """Reads one workspace's log on behalf of a caller."""
 
-    def __init__(self, door: Door, keyring: Keyring, resource: Callable[[str], object]) -> None:
-        """Need the door, the keyring, and what names a resource to the door (`keyturn.access.caller.Resource`)."""
+    def __init__(
+        self,
+        door: Door,
+        keyring: Keyring,
+        resource: Callable[[str], object],
+        *,
+        build_wait_seconds: float = BUILD_WAIT_SECONDS,
+    ) -> None:
+        """Need the door, the keyring, and what names a resource to the door (`keyturn.access.caller.Resource`).
+
+        `build_wait_seconds` is how long an export waits for the tree to hold what was committed before it.
+        """
         self._door = door
         self._keyring = keyring
         self._log = resource(LOG)
+        self._build_wait_seconds = build_wait_seconds
 
     async def list(
         self, credentials: object, wanted: AuditFilter | None = None, *, cursor: str | None = None, limit: int = 50
@@ -127,8 +140,14 @@ class AuditService:
     async def export(self, credentials: object, *, since: int = 0) -> AsyncIterator[bytes]:
         """Begin an export of everything after the first `since` leaves; yields chunks of JSONL in bounded memory.
 
-        Raises before anything is yielded when the caller may not.
+        Raises before anything is yielded when the caller may not.  What was committed before the call is in it: the
+        tree is waited for, but no longer than a broken one may hold an export up.
         """
+
+        def newest(op: Operation) -> tuple[int, int]:
+            op.authorise(Action.AUDIT_EXPORT, self._log)
+            signed = read_checkpoint(op.connection, op.workspace)
+            return newest_seq(op.connection, op.workspace), 0 if signed is None else signed.seq
 
         def begin(op: Operation) -> tuple[Export, bytes]:
             op.authorise(Action.AUDIT_EXPORT, self._log)
@@ -144,6 +163,12 @@ class AuditService:
             )
             return export, export.opening(op.connection)
 
+        committed, signed = await self._door.read(credentials, newest)
+        waited = 0.0
+        while signed < committed and waited < self._build_wait_seconds:
+            await asyncio.sleep(EXTEND_PAUSE_SECONDS)
+            waited += EXTEND_PAUSE_SECONDS
+            _, signed = await self._door.read(credentials, newest)
         export, opening = (await self._door.write(credentials, begin)).value
         return self._pages(credentials, export, opening)
 

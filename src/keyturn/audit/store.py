@@ -172,6 +172,13 @@ def seq_before(connection: Connection, workspace: str, size: int) -> int:
     return base_seq if found is None else found
 
 
+def newest_seq(connection: Connection, workspace: str) -> int:
+    """Return the number of the newest leaf, 0 for none."""
+    return int(
+        connection.execute(select(func.max(audit_leaf.c.seq)).where(audit_leaf.c.workspace == workspace)).scalar() or 0
+    )
+
+
 def count_unbuilt(connection: Connection, workspace: str) -> int:
     """Return how many leaves wait to be put into the tree."""
     return connection.execute(
