@@ -15,6 +15,11 @@ Resource names, matched with `keyturn.kernel.match`:
     plan/<name>                            owner/<name>, written as `owners` says
     audit/log                              node/<id>
     webhook/<name>
+    secret/<environment>/<path>            `.` and `:` of a path are written as `keyturn.vault.paths` says
+    guard/<id>                             approval/<id>        wrap/<id>
+    login_method/<name>                    login_role/<method>/<role>           login_token/<id>
+    credential_source/<name>               credential_role/<source>/<role>      lease/<source>/<role>/<id>
+    workspace_key/<id>
     ~instance/workspace/<name>             what concerns the whole installation; `~` is matched by no wildcard
 
 Management tokens are keys in the workspace's keyspace `~system`, which no wildcard matches either; the actions on

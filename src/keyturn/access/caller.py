@@ -31,6 +31,10 @@ class TokenOwner:
     """Patterns over resource names; empty likewise."""
     expires_at: float | None = None
     """When the token ends; None is never."""
+    subject: str = ""
+    """Who logged in, where the token came from a login: such as the `sub` of a JWT; empty for a management token."""
+    login_role: str | None = None
+    """The id of the login role that gave the token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,13 @@ class Caller:
     ip: str | None = None
     request_id: str | None = None
     token_expires_at: float | None = None
+    subject: str = ""
+    login_role: str | None = None
+
+    @property
+    def consumer(self) -> str:
+        """Who receives secrets, to the precision known: the principal, and the subject it logged in as."""
+        return f"{self.principal}/{self.subject}" if self.subject else self.principal
 
 
 @dataclass(frozen=True, slots=True)

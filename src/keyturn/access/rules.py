@@ -70,10 +70,14 @@ def may(caller: Caller, action: Action | str, resource: Resource, now: float) ->
 def may_know(caller: Caller, action: Action | str, resource: Resource, now: float) -> bool:
     """Tell whether the caller may know that the resource exists.
 
-    It may if it holds the `noun.read` of the action, or that of the resource's own noun, on the resource.
+    It may if it holds the `noun.read` of the action, or that of the resource's own noun, on the resource.  Who may list
+    a secret, or reveal it, knows of it too.
     """
     nouns = {action.split(".")[0], _noun(resource.name)}
-    return any(may(caller, f"{noun}.read", resource, now) for noun in nouns)
+    knowing = [f"{noun}.read" for noun in nouns]
+    if "secret" in nouns:
+        knowing += [Action.SECRET_LIST, Action.SECRET_REVEAL]
+    return any(may(caller, one, resource, now) for one in knowing)
 
 
 def explain(caller: Caller, action: Action | str, resource: Resource, now: float) -> Explanation:

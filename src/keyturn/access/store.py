@@ -69,6 +69,8 @@ def load_caller(connection: Connection, owner: TokenOwner, credentials: Credenti
         ip=credentials.ip,
         request_id=credentials.request_id,
         token_expires_at=owner.expires_at,
+        subject=owner.subject,
+        login_role=owner.login_role,
     )
 
 

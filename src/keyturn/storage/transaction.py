@@ -34,6 +34,12 @@ class ChangeKind(StrEnum):
     OWNER = "owner"
     QUOTA = "quota"
     WEBHOOK = "webhook"
+    SECRET = "secret"  # noqa: S105 -- the name of a kind
+    GUARD = "guard"
+    LOGIN = "login"
+    CREDENTIAL = "credential"
+    LEASE = "lease"
+    WORKSPACE_KEY = "workspace_key"
     AUDIT = "audit"
 
 

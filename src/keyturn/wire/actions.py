@@ -82,8 +82,73 @@ class Action(StrEnum):
 
     NODE_READ = "node.read"
 
+    SECRET_LIST = "secret.list"  # noqa: S105 -- the name of an action, here and below
+    SECRET_READ = "secret.read"  # noqa: S105
+    SECRET_REVEAL = "secret.reveal"  # noqa: S105
+    SECRET_PUT = "secret.put"  # noqa: S105
+    SECRET_UPDATE = "secret.update"  # noqa: S105
+    SECRET_DELETE = "secret.delete"  # noqa: S105
+    SECRET_UNDELETE = "secret.undelete"  # noqa: S105
+    SECRET_ROLLBACK = "secret.rollback"  # noqa: S105
+    SECRET_PROMOTE = "secret.promote"  # noqa: S105
+    SECRET_DESTROY = "secret.destroy"  # noqa: S105
+    SECRET_REMOVE = "secret.remove"  # noqa: S105
+    SECRET_SHARE = "secret.share"  # noqa: S105
+
+    GUARD_CREATE = "guard.create"
+    GUARD_READ = "guard.read"
+    GUARD_REVOKE = "guard.revoke"
+    APPROVAL_REQUEST = "approval.request"
+    APPROVAL_READ = "approval.read"
+    APPROVAL_DECIDE = "approval.decide"
+
+    WRAP_CREATE = "wrap.create"
+
+    LOGIN_METHOD_CREATE = "login_method.create"
+    LOGIN_METHOD_READ = "login_method.read"
+    LOGIN_METHOD_UPDATE = "login_method.update"
+    LOGIN_METHOD_DELETE = "login_method.delete"
+    LOGIN_ROLE_CREATE = "login_role.create"
+    LOGIN_ROLE_READ = "login_role.read"
+    LOGIN_ROLE_UPDATE = "login_role.update"
+    LOGIN_ROLE_DELETE = "login_role.delete"
+    SECRET_ID_ISSUE = "secret_id.issue"  # noqa: S105
+    SECRET_ID_READ = "secret_id.read"  # noqa: S105
+    SECRET_ID_REVOKE = "secret_id.revoke"  # noqa: S105
+    LOGIN_TOKEN_ISSUE = "login_token.issue"  # noqa: S105
+    LOGIN_TOKEN_READ = "login_token.read"  # noqa: S105
+    LOGIN_TOKEN_RENEW = "login_token.renew"  # noqa: S105
+    LOGIN_TOKEN_REVOKE = "login_token.revoke"  # noqa: S105
+
+    CREDENTIAL_SOURCE_CREATE = "credential_source.create"
+    CREDENTIAL_SOURCE_READ = "credential_source.read"
+    CREDENTIAL_SOURCE_UPDATE = "credential_source.update"
+    CREDENTIAL_SOURCE_DELETE = "credential_source.delete"
+    CREDENTIAL_ROLE_CREATE = "credential_role.create"
+    CREDENTIAL_ROLE_READ = "credential_role.read"
+    CREDENTIAL_ROLE_UPDATE = "credential_role.update"
+    CREDENTIAL_ROLE_DELETE = "credential_role.delete"
+    LEASE_CREATE = "lease.create"
+    LEASE_READ = "lease.read"
+    LEASE_RENEW = "lease.renew"
+    LEASE_REVOKE = "lease.revoke"
+    LEASE_RESOLVE = "lease.resolve"
+
+    WORKSPACE_KEY_READ = "workspace_key.read"
+    WORKSPACE_KEY_ROTATE = "workspace_key.rotate"
+    WORKSPACE_KEY_RESEAL = "workspace_key.reseal"
+    WORKSPACE_KEY_DESTROY = "workspace_key.destroy"
+    ROOT_KEY_READ = "root_key.read"
+    ROOT_KEY_REWRAP = "root_key.rewrap"
+
     # What the system itself records; never granted.
     AUTH_REFUSED = "auth.refused"
+    AUTH_LOGIN = "auth.login"
+    AUTH_RENEW = "auth.renew"
+    AUTH_LOGOUT = "auth.logout"
+    SYSTEM_UNWRAP = "system.unwrap"
+    SYSTEM_ROOT_KEY = "system.root_key"
+    SYSTEM_LEASE = "system.lease"
     SYSTEM_RESTORE = "system.restore"
     SYSTEM_ADMIN_TOKEN = "system.admin_token"  # noqa: S105 -- the name of an action
     SYSTEM_ALARM = "system.alarm"

@@ -22,8 +22,18 @@ OVERLAP_SECONDS_DEFAULT: Final = 86_400
 REDELIVER_MAX: Final = 10_000
 PING: Final = "webhook.ping"
 
-_UNTOLD: Final = frozenset({Action.AUTH_REFUSED, Action.KEYSPACE_REPLICATE, Action.LIMIT_TAKE})
-_READING: Final = frozenset({"read", "explain", "verify", "export"})
+_UNTOLD: Final = frozenset(
+    {
+        Action.AUTH_LOGIN,
+        Action.AUTH_LOGOUT,
+        Action.AUTH_REFUSED,
+        Action.AUTH_RENEW,
+        Action.KEYSPACE_REPLICATE,
+        Action.LIMIT_TAKE,
+        Action.LOGIN_TOKEN_RENEW,
+    }
+)
+_READING: Final = frozenset({"read", "list", "explain", "verify", "export"})
 EVENT_TYPES: Final = frozenset(
     action for action in Action if action not in _UNTOLD and action.partition(".")[2] not in _READING
 )
