@@ -7,5 +7,5 @@
                       `-> failed, nothing was made
 
 The intent with the account's name is committed before the account is created, so that a process that is killed leaves
-none that nobody knows.  What is due is found by its time in the table: a lease has no timer, and a restart costs nothing.
+none that nobody knows.  What is due is found by its time in the table: no lease has a timer, a restart costs nothing.
 """
