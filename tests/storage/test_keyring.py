@@ -138,3 +138,20 @@ async def test_missing_workspace_key_is_an_integrity_error(database: Database) -
 async def test_no_current_key_is_our_own_bug(database: Database) -> None:
     with pytest.raises(BrokenInvariantError):
         await database.read(lambda c: Keyring(provider()).current(c, "wsp_1", "pepper", "ks_1"))
+
+
+async def test_sealed_value_opens_in_its_place_only(database: Database) -> None:
+    """A ciphertext moved to another path, version, purpose or workspace must not open."""
+    keyring = Keyring(provider())
+    here = {"purpose": "secret", "path": "sec_1/prod/db", "version": 3}
+    await create(database, keyring, workspace="wsp_2")
+    sealed = (
+        await database.write(lambda t: keyring.seal(t.connection, "wsp_1", plaintext=b"value", now=t.now, **here))  # type: ignore[arg-type]
+    ).value
+
+    opened = await database.read(lambda c: Keyring(keyring.provider).open(c, "wsp_1", sealed, **here))  # type: ignore[arg-type]
+    assert opened == b"value"
+    for moved in ({"purpose": "pepper"}, {"path": "sec_1/prod/api"}, {"version": 2}, {"workspace": "wsp_2"}):
+        place = {"workspace": "wsp_1", **here, **moved}
+        with pytest.raises(IntegrityError, match="does not open"):
+            await database.read(lambda c, p=place: keyring.open(c, p.pop("workspace"), sealed, **p))  # type: ignore[misc]

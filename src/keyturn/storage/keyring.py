@@ -83,6 +83,53 @@ class Keyring:
         )
         return key_id
 
+    def seal(
+        self,
+        connection: Connection,
+        workspace: str,
+        *,
+        purpose: str,
+        path: str,
+        version: int,
+        plaintext: bytes,
+        now: float,
+    ) -> bytes:
+        """Seal a value for one place under the workspace's newest key; makes that key if there is none.
+
+        It opens only in the same workspace, with the same purpose, path and version.
+        """
+        using = self._sealing_key(connection, workspace, now)
+        return envelope.seal(
+            self._workspace_key(connection, using),
+            using,
+            purpose=purpose,
+            workspace=workspace,
+            path=path,
+            version=version,
+            plaintext=plaintext,
+        )
+
+    def open(
+        self, connection: Connection, workspace: str, blob: bytes, *, purpose: str, path: str, version: int
+    ) -> bytes:
+        """Open a value sealed for this place.
+
+        Raises IntegrityError when it was altered or belongs elsewhere, KekError when its root key is another.
+        """
+        try:
+            using = envelope.header(blob).workspace_key_id
+            return envelope.open_sealed(
+                self._workspace_key(connection, using),
+                blob,
+                purpose=purpose,
+                workspace=workspace,
+                path=path,
+                version=version,
+            )
+        except envelope.EnvelopeError as error:
+            message = f"the sealed {purpose} {version} of {path!r} does not open"
+            raise IntegrityError(message, hint="the row was moved or altered; restore from a backup") from error
+
     def create(
         self, connection: Connection, workspace: str, purpose: str, path: str, now: float, value: bytes | None = None
     ) -> OpenedKey:
@@ -93,16 +140,7 @@ class Keyring:
         number = (highest or 0) + 1
         value = envelope.new_key() if value is None else value
         key_id = new_id("sky", now)
-        using = self._sealing_key(connection, workspace, now)
-        sealed = envelope.seal(
-            self._workspace_key(connection, using),
-            using,
-            purpose=purpose,
-            workspace=workspace,
-            path=path,
-            version=number,
-            plaintext=value,
-        )
+        sealed = self.seal(connection, workspace, purpose=purpose, path=path, version=number, plaintext=value, now=now)
         connection.execute(
             update(sealed_key)
             .where(_named(workspace, purpose, path), sealed_key.c.state == "current")
@@ -134,7 +172,7 @@ class Keyring:
                 row.id,
                 row.number,
                 row.state,
-                self._open(connection, row.sealed, workspace=workspace, purpose=purpose, path=path, number=row.number),
+                self.open(connection, workspace, row.sealed, purpose=purpose, path=path, version=row.number),
             )
             for row in rows
         ]
@@ -155,23 +193,6 @@ class Keyring:
             .values(state="retired")
         )
         return done.rowcount == 1
-
-    def _open(
-        self, connection: Connection, blob: bytes, *, workspace: str, purpose: str, path: str, number: int
-    ) -> bytes:
-        try:
-            using = envelope.header(blob).workspace_key_id
-            return envelope.open_sealed(
-                self._workspace_key(connection, using),
-                blob,
-                purpose=purpose,
-                workspace=workspace,
-                path=path,
-                version=number,
-            )
-        except envelope.EnvelopeError as error:
-            message = f"the sealed {purpose} key {number} of {path!r} does not open"
-            raise IntegrityError(message, hint="the row was moved or altered; restore from a backup") from error
 
     def _sealing_key(self, connection: Connection, workspace: str, now: float) -> str:
         row = connection.execute(
