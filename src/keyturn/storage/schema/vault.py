@@ -20,11 +20,14 @@ from sqlalchemy import (
 
 from keyturn.storage.schema.metadata import metadata
 
+_ORDERED = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text ordered by its bytes, on either database, so that what begins alike lies together."""
+
 
 class _Secret(TypedColumns):
     id = Column(Text, primary_key=True)
     workspace: Named[str] = Column(Text)
-    path: Named[str] = Column(Text)
+    path: Named[str] = Column(_ORDERED)
     environment: Named[str] = Column(Text)
     owner: Named[str] = Column(Text)
     purpose: Named[str] = Column(Text)
