@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from keyturn.client.model import Verification
 from keyturn.client.operations import Asked, Operations
-from keyturn.client.transport import Attempts, Endpoint, unreachable
+from keyturn.client.secrets import STALE_AFTER_SECONDS, FollowingTask, FollowingThread, HeldSecret
+from keyturn.client.transport import ATTEMPTS_MAX, Attempts, Endpoint, unreachable
 from keyturn.wire.keys import PAGE_MAX, RetireKey, RevokeKey, RotateKey
 from keyturn.wire.verification import VerifyRequest
 
@@ -46,10 +47,12 @@ if TYPE_CHECKING:
         UpdateKey,
         UpdateKeyspace,
     )
+    from keyturn.wire.secrets import PutSecret, SecretInfo, SecretNews, SecretValue, SecretWritten
 
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 10.0
+POLL_SLACK_SECONDS = 5.0
 RETIRE = RetireKey()
 REVOKE = RevokeKey()
 ROTATE = RotateKey()
@@ -73,6 +76,7 @@ class Keyturn:
         self._ask = Operations(self._endpoint)
         self._http = httpx.Client(timeout=timeout_seconds, follow_redirects=False)
         self._stopped = threading.Event()
+        self._followed = FollowingThread(self)
 
     def __repr__(self) -> str:
         return f"Keyturn({self._endpoint.url!r})"
@@ -84,8 +88,9 @@ class Keyturn:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; a call that waits before another attempt gives up."""
+        """Close the connections and end the thread that follows secrets; a call that waits to try again gives up."""
         self._stopped.set()
+        self._followed.close()
         self._http.close()
 
     # --- verify ---------------------------------------------------------------------------------------------------
@@ -182,14 +187,51 @@ class Keyturn:
         """Change a keyspace; with `revision` only if it is still that one, else PreconditionError."""
         return self._send(self._ask.update_keyspace(name, request, revision))
 
-    def _send(self, asked: Asked[T]) -> T:
+    # --- secrets --------------------------------------------------------------------------------------------------
+
+    def secret(
+        self, path: str, *, field: str | None = None, stale_after_seconds: float = STALE_AFTER_SECONDS
+    ) -> HeldSecret:
+        """Read a held secret now, and follow it: the handle is a callable that gives its current value.
+
+        One background thread follows all secrets of this client; `close` ends it.  See HeldSecret.
+        """
+        return self._followed.hold(path, field, stale_after_seconds)
+
+    def read_secret(self, path: str, *, version: int | None = None) -> SecretValue:
+        """Read a version of a held secret, by default the current one, once."""
+        return self._send(self._ask.read_secret(path, version))
+
+    def secrets(self, prefix: str = "") -> Iterator[SecretInfo]:
+        """List held secrets without what they hold, by path, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self._send(self._ask.secrets(prefix, cursor, PAGE_MAX))
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def put_secret(self, path: str, request: PutSecret, *, idempotency_key: str | None = None) -> SecretWritten:
+        """Write a new version of a held secret."""
+        return self._send(self._ask.put_secret(path, request, idempotency_key))
+
+    def secret_news(self, paths: Sequence[str], cursor: str | None = None, wait_seconds: float = 0.0) -> SecretNews:
+        """Wait until one of the secrets changes, at most so long; says which, never what they hold."""
+        asked = self._ask.secret_news(paths, cursor, wait_seconds)
+        return self._send(asked, seconds=wait_seconds + POLL_SLACK_SECONDS, attempts_max=1)
+
+    def _send(self, asked: Asked[T], *, seconds: float | None = None, attempts_max: int = ATTEMPTS_MAX) -> T:
         import httpx  # see __init__
 
         call = asked.call
-        attempts = Attempts(call)
+        attempts = Attempts(call, attempts_max=attempts_max)
+        timeout = httpx.USE_CLIENT_DEFAULT if seconds is None else httpx.Timeout(seconds)
         while True:
             try:
-                answer = self._http.request(call.method, call.url, headers=call.headers, content=call.body)
+                answer = self._http.request(
+                    call.method, call.url, headers=call.headers, content=call.body, timeout=timeout
+                )
             except httpx.HTTPError as error:
                 wait = attempts.failed(sent=_was_sent(error))
                 if wait is None or self._stopped.wait(wait):
@@ -217,6 +259,7 @@ class AsyncKeyturn:
         self._endpoint = Endpoint(url, token, allow_insecure=allow_insecure)
         self._ask = Operations(self._endpoint)
         self._http = httpx.AsyncClient(timeout=timeout_seconds, follow_redirects=False)
+        self._followed = FollowingTask(self)
 
     def __repr__(self) -> str:
         return f"AsyncKeyturn({self._endpoint.url!r})"
@@ -228,7 +271,8 @@ class AsyncKeyturn:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """End what follows secrets, and close the connections."""
+        await self._followed.close()
         await self._http.aclose()
 
     # --- verify ---------------------------------------------------------------------------------------------------
@@ -327,14 +371,51 @@ class AsyncKeyturn:
         """See Keyturn."""
         return await self._send(self._ask.update_keyspace(name, request, revision))
 
-    async def _send(self, asked: Asked[T]) -> T:
+    # --- secrets --------------------------------------------------------------------------------------------------
+
+    async def secret(
+        self, path: str, *, field: str | None = None, stale_after_seconds: float = STALE_AFTER_SECONDS
+    ) -> HeldSecret:
+        """See Keyturn; one task follows all secrets of this client."""
+        return await self._followed.hold(path, field, stale_after_seconds)
+
+    async def read_secret(self, path: str, *, version: int | None = None) -> SecretValue:
+        """See Keyturn."""
+        return await self._send(self._ask.read_secret(path, version))
+
+    async def secrets(self, prefix: str = "") -> AsyncIterator[SecretInfo]:
+        """See Keyturn."""
+        cursor: str | None = None
+        while True:
+            page = await self._send(self._ask.secrets(prefix, cursor, PAGE_MAX))
+            for item in page.items:
+                yield item
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    async def put_secret(self, path: str, request: PutSecret, *, idempotency_key: str | None = None) -> SecretWritten:
+        """See Keyturn."""
+        return await self._send(self._ask.put_secret(path, request, idempotency_key))
+
+    async def secret_news(
+        self, paths: Sequence[str], cursor: str | None = None, wait_seconds: float = 0.0
+    ) -> SecretNews:
+        """See Keyturn."""
+        asked = self._ask.secret_news(paths, cursor, wait_seconds)
+        return await self._send(asked, seconds=wait_seconds + POLL_SLACK_SECONDS, attempts_max=1)
+
+    async def _send(self, asked: Asked[T], *, seconds: float | None = None, attempts_max: int = ATTEMPTS_MAX) -> T:
         import httpx  # see Keyturn
 
         call = asked.call
-        attempts = Attempts(call)
+        attempts = Attempts(call, attempts_max=attempts_max)
+        timeout = httpx.USE_CLIENT_DEFAULT if seconds is None else httpx.Timeout(seconds)
         while True:
             try:
-                answer = await self._http.request(call.method, call.url, headers=call.headers, content=call.body)
+                answer = await self._http.request(
+                    call.method, call.url, headers=call.headers, content=call.body, timeout=timeout
+                )
             except httpx.HTTPError as error:
                 wait = attempts.failed(sent=_was_sent(error))
                 if wait is None:

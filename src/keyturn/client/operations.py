@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
-from keyturn.client.transport import Call, Endpoint, error_of, read, segment
+from keyturn.client.transport import Call, Endpoint, error_of, read, segment, segments
 from keyturn.wire.keys import (
     CreateKeyspace,
     Empty,
@@ -29,6 +29,7 @@ from keyturn.wire.keys import (
     UpdateKey,
     UpdateKeyspace,
 )
+from keyturn.wire.secrets import PutSecret, SecretNews, SecretPage, SecretValue, SecretWritten
 from keyturn.wire.verification import ReleasedSlots, ReleaseSlots, VerifyRequest, VerifyResponse
 
 if TYPE_CHECKING:
@@ -143,6 +144,27 @@ class Operations:
         """See api."""
         path = f"/keyspaces/{segment(name)}"
         return Asked(self._to("PATCH", path, request, if_match=_etag(revision), repeatable=True), KeyspaceEffect)
+
+    # --- secrets --------------------------------------------------------------------------------------------------
+
+    def read_secret(self, path: str, version: int | None = None) -> Asked[SecretValue]:
+        """See api."""
+        return Asked(self._to("GET", f"/secrets/{segments(path)}", query={"version": version}), SecretValue)
+
+    def secrets(self, prefix: str, cursor: str | None, limit: int) -> Asked[SecretPage]:
+        """See api."""
+        query = {"prefix": prefix or None, "cursor": cursor, "limit": limit}
+        return Asked(self._to("GET", "/secrets", query=query), SecretPage)
+
+    def put_secret(self, path: str, request: PutSecret, idempotency_key: str | None) -> Asked[SecretWritten]:
+        """See api."""
+        call = self._to("PUT", f"/secrets/{segments(path)}", request, idempotent=idempotency_key or True)
+        return Asked(call, SecretWritten)
+
+    def secret_news(self, paths: Sequence[str], cursor: str | None, wait_seconds: float) -> Asked[SecretNews]:
+        """See api."""
+        query = {"path": list(paths), "cursor": cursor, "wait_seconds": wait_seconds}
+        return Asked(self._to("GET", "/secret-news", query=query), SecretNews)
 
 
 def _etag(revision: int | None) -> str | None:

@@ -136,7 +136,7 @@ class Endpoint:
         if if_match is not None:
             sent["If-Match"] = if_match
         given = {name: value for name, value in (query or {}).items() if value is not None}
-        url = f"{self.url}{API}{path}" + (f"?{urlencode(given)}" if given else "")
+        url = f"{self.url}{API}{path}" + (f"?{urlencode(given, doseq=True)}" if given else "")
         again = method == "GET" or bool(idempotent) if repeatable is None else repeatable
         return Call(method, url, sent, content, again)
 
@@ -226,3 +226,12 @@ def unreachable(url: str, error: Exception) -> errors.UnavailableError:
 def segment(text: str) -> str:
     """Return text as one segment of a path."""
     return quote(text, safe="")
+
+
+def segments(path: str) -> str:
+    """Return the path of a secret as part of an address; raises InputError for one that would be resolved."""
+    if any(part in {"", ".", ".."} for part in path.split("/")):
+        raise errors.InputError(
+            f"path {path[:80]!r} has an empty segment, or one of dots", field="path", hint="paths are not resolved"
+        )
+    return quote(path, safe="/")

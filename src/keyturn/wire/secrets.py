@@ -80,12 +80,24 @@ class PutSecret(_Strict, frozen=True, kw_only=True):
     pending: bool = False
     describe: Describe | None = None
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}([redacted])"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
+
 
 class PatchSecret(_Strict, frozen=True, kw_only=True):
     """Write a new version that is the current one merged with these fields (RFC 7396: null takes a field away)."""
 
     fields: Fields
     cas: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}([redacted])"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
 
 
 class SelectVersions(_Strict, frozen=True, kw_only=True):
@@ -165,6 +177,12 @@ class SecretValue(_Answer, frozen=True, kw_only=True):
     created_at: str
     metadata: dict[str, str]
     expires_at: str | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}([redacted])"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
 
 
 class SecretWritten(_Answer, frozen=True, kw_only=True):
