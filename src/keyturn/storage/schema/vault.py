@@ -180,6 +180,7 @@ class _Approval(TypedColumns):
     expires_at: Named[float] = Column(Double)
     decided_by: Named[str | None] = Column(Text)
     decided_at: Named[float | None] = Column(Double)
+    decision_reason: Named[str] = Column(Text)
     valid_until: Named[float | None] = Column(Double)
     uses: Named[int] = Column(Integer)
     revision: Named[int] = Column(Integer)

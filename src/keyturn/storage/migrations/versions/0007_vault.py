@@ -132,6 +132,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.Double(), nullable=False),
         sa.Column("decided_by", sa.Text(), nullable=True),
         sa.Column("decided_at", sa.Double(), nullable=True),
+        sa.Column("decision_reason", sa.Text(), nullable=False),
         sa.Column("valid_until", sa.Double(), nullable=True),
         sa.Column("uses", sa.Integer(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
