@@ -43,6 +43,16 @@ _KNOWN_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEA
 _ASK_ALLOWED: Final = "KEYTURN-ALLOWED"
 
 
+def security_headers(*, over_tls: bool) -> tuple[tuple[bytes, bytes], ...]:
+    """Return what every response carries whatever it is about."""
+    return (*_SECURITY, _STRICT_TRANSPORT) if over_tls else _SECURITY
+
+
+def standard_headers(*, over_tls: bool) -> tuple[tuple[bytes, bytes], ...]:
+    """Return what a response of an interface carries, for a mounted application that sends its own."""
+    return (*security_headers(over_tls=over_tls), _NOTHING_LOADED, _NOT_STORED)
+
+
 class Gate:
     """The ASGI application that the server runs."""
 
@@ -67,7 +77,7 @@ class Gate:
         self._mounted = dict(mounted or {})
         self._draining = draining
         self._observe = observe
-        self._headers = (*_SECURITY, _STRICT_TRANSPORT) if over_tls else _SECURITY
+        self._headers = security_headers(over_tls=over_tls)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one connection event."""
