@@ -4,6 +4,7 @@
     nodes                      1 day       after their last confirm
     idempotency responses      10 minutes  the sealed secret; the record stays
     idempotency records        7 days      the key is unused again
+    wrapped answers            at their expiry, what they hold; the rest 7 days later
 
 Audit leaves, keys and usage are never removed here.  One worker does it, elected by a lease.
 """
@@ -17,7 +18,7 @@ from sqlalchemy import delete, select, update
 
 from keyturn.storage import election, nodes
 from keyturn.storage.change_log import RETENTION_SECONDS, drop_older
-from keyturn.storage.schema import idempotency
+from keyturn.storage.schema import idempotency, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,7 @@ ELECTION = "retention"
 LEASE_SECONDS = 600.0
 RESPONSE_SECONDS = 600.0
 RECORD_SECONDS = float(RETENTION_SECONDS)
+WRAP_SECONDS = float(RETENTION_SECONDS)
 UNIT_ROWS = 2000
 
 
@@ -43,6 +45,8 @@ class Retained:
     nodes: int = 0
     responses: int = 0
     records: int = 0
+    expired_wraps: int = 0
+    wraps: int = 0
 
 
 async def run_retention(database: Database, node_id: str) -> Retained:
@@ -59,6 +63,8 @@ async def run_retention(database: Database, node_id: str) -> Retained:
         nodes=(await database.write(lambda t: nodes.forget_dead(t.connection, t.now))).value,
         responses=await _in_units(database, _drop_responses),
         records=await _in_units(database, _drop_records),
+        expired_wraps=await _in_units(database, _empty_wraps),
+        wraps=await _in_units(database, _drop_wraps),
     )
 
 
@@ -86,3 +92,13 @@ def _drop_responses(connection: Connection, now: float) -> int:
 def _drop_records(connection: Connection, now: float) -> int:
     old = select(idempotency.c.id).where(idempotency.c.created_at < now - RECORD_SECONDS).limit(UNIT_ROWS)
     return connection.execute(delete(idempotency).where(idempotency.c.id.in_(old))).rowcount
+
+
+def _empty_wraps(connection: Connection, now: float) -> int:
+    over = select(wrap.c.id).where(wrap.c.expires_at <= now, wrap.c.state == "new").limit(UNIT_ROWS)
+    return connection.execute(update(wrap).where(wrap.c.id.in_(over)).values(state="expired", sealed=None)).rowcount
+
+
+def _drop_wraps(connection: Connection, now: float) -> int:
+    old = select(wrap.c.id).where(wrap.c.expires_at < now - WRAP_SECONDS).limit(UNIT_ROWS)
+    return connection.execute(delete(wrap).where(wrap.c.id.in_(old))).rowcount
