@@ -1,5 +1,6 @@
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from keyturn.access.caps import check_caps
@@ -381,6 +382,21 @@ def insert_keys(transaction: Transaction, workspace: str, owner: str, count: int
             )
         )
     transaction.append(Entry(workspace, ChangeKind.KEYSPACE, space))
+
+
+async def test_a_workspace_has_a_default_environment_that_can_be_changed(house: House) -> None:
+    made = await house.access.workspaces.create(house.admin, CreateWorkspace(name="acme"))
+    assert made.default_environment == "production"
+    request = UpdateWorkspace(default_environment="staging")
+    assert (await house.access.workspaces.update(house.admin, "acme", request)).default_environment == "staging"
+    assert (await house.access.workspaces.read(house.admin, "acme")).default_environment == "staging"
+
+
+@pytest.mark.parametrize("name", ["secret", "sys", "auth", "Prod", "a/b", "staging\n"])
+def test_a_default_environment_is_a_name_that_paths_can_begin_with(name: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"default_environment": name}, UpdateWorkspace)
+    assert msgspec.convert({"default_environment": "secrets"}, UpdateWorkspace).default_environment == "secrets"
 
 
 async def test_caps_of_owner_and_workspace_hold(house: House) -> None:

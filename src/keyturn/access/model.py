@@ -23,6 +23,8 @@ class Workspace:
     keys_per_owner_max: int | None
     created_at: float
     revision: int
+    default_environment: str = "production"
+    """What the mount `secret` of the Vault-compatible surface stands for."""
 
 
 @dataclass(frozen=True, slots=True)

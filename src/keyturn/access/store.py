@@ -133,7 +133,7 @@ def workspaces_after(connection: Connection, after: str, limit: int) -> list[Wor
 
 
 def update_workspace(connection: Connection, found: Workspace) -> None:
-    """Store a workspace's state and caps, and its revision."""
+    """Store a workspace's state, caps and default environment, and its revision."""
     connection.execute(
         update(workspace)
         .where(workspace.c.id == found.id)
@@ -141,6 +141,7 @@ def update_workspace(connection: Connection, found: Workspace) -> None:
             state=found.state,
             keys_max=found.keys_max,
             keys_per_owner_max=found.keys_per_owner_max,
+            default_environment=found.default_environment,
             revision=found.revision,
         )
     )
@@ -366,7 +367,16 @@ def _stored_grants() -> Any:  # noqa: ANN401 -- a joined select has no nameable 
 
 
 def _workspace(row: Row[Any]) -> Workspace:
-    return Workspace(row.id, row.name, row.state, row.keys_max, row.keys_per_owner_max, row.created_at, row.revision)
+    return Workspace(
+        row.id,
+        row.name,
+        row.state,
+        row.keys_max,
+        row.keys_per_owner_max,
+        row.created_at,
+        row.revision,
+        row.default_environment,
+    )
 
 
 def _principal(row: Row[Any]) -> Principal:

@@ -90,7 +90,7 @@ class WorkspaceService:
     async def update(
         self, credentials: Credentials, name: str, request: UpdateWorkspace, *, if_match: int | None = None
     ) -> WorkspaceEffect:
-        """Change caps or state; lowering a cap revokes nothing, it only refuses new keys.
+        """Change caps, default environment or state; lowering a cap revokes nothing, it only refuses new keys.
 
         Raises ConflictError for disabling the caller's own workspace, PreconditionError for another revision.
         """
@@ -148,6 +148,9 @@ def _update(op: Operation, found: Workspace, request: UpdateWorkspace) -> Worksp
         keys_per_owner_max=(
             found.keys_per_owner_max if request.keys_per_owner_max is UNSET else request.keys_per_owner_max
         ),
+        default_environment=(
+            found.default_environment if request.default_environment is UNSET else request.default_environment
+        ),
         state=found.state if request.state is UNSET else request.state,
     )
     if changed.id == op.workspace and changed.state != "active":
@@ -160,6 +163,7 @@ def _update(op: Operation, found: Workspace, request: UpdateWorkspace) -> Worksp
         "state": changed.state,
         "keys_max": changed.keys_max,
         "keys_per_owner_max": changed.keys_per_owner_max,
+        "default_environment": changed.default_environment,
     }
     _record(op, Action.WORKSPACE_UPDATE, changed, detail)
     return changed
@@ -202,6 +206,7 @@ def _fields(workspace: Workspace) -> dict[str, Any]:
         "state": workspace.state,
         "keys_max": workspace.keys_max,
         "keys_per_owner_max": workspace.keys_per_owner_max,
+        "default_environment": workspace.default_environment,
         "created_at": rfc3339(workspace.created_at),
         "revision": workspace.revision,
     }

@@ -100,6 +100,7 @@ def show_workspace(*, name: str, as_json: bool) -> None:
 @click.option("--no-keys-max", is_flag=True, help="Lift the cap of issued keys.")
 @click.option("--keys-per-owner-max", type=click.IntRange(min=0), help="New cap of issued keys of each owner.")
 @click.option("--no-keys-per-owner-max", is_flag=True, help="Lift the cap of issued keys of each owner.")
+@click.option("--default-environment", help="What the mount `secret` of Vault's clients stands for.")
 @click.option("--state", type=click.Choice(["active", "disabled"]), help="Enable or disable it.")
 @if_match_option
 @json_option
@@ -110,16 +111,19 @@ def update_workspace(
     no_keys_max: bool,
     keys_per_owner_max: int | None,
     no_keys_per_owner_max: bool,
+    default_environment: str | None,
     state: str | None,
     revision: int | None,
     as_json: bool,
 ) -> None:
-    """Change a workspace's caps, or disable or enable it."""
+    """Change a workspace's caps or default environment, or disable or enable it."""
     body: dict[str, Any] = {}
     if keys_max is not None or no_keys_max:
         body["keys_max"] = None if no_keys_max else keys_max
     if keys_per_owner_max is not None or no_keys_per_owner_max:
         body["keys_per_owner_max"] = None if no_keys_per_owner_max else keys_per_owner_max
+    if default_environment is not None:
+        body["default_environment"] = default_environment
     if state is not None:
         body["state"] = state
     reply = open_session().patch(f"/workspaces/{_segment(name)}", body, if_match=_if_match(revision))

@@ -88,7 +88,7 @@ async def update_workspace(
     access: Given[AccessService],
     if_match: Given[int | None],
 ) -> Tagged[WorkspaceEffect]:
-    """Change a workspace's caps, or disable or enable it."""
+    """Change a workspace's caps or default environment, or disable or enable it."""
     changed = await access.workspaces.update(credentials, name, data, if_match=if_match)
     return tagged(changed, changed.revision)
 

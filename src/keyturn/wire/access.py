@@ -25,6 +25,15 @@ PrincipalKind = Literal["user", "service", "agent"]
 AccessState = Literal["active", "disabled"]
 GrantState = Literal["active", "revoked"]
 Cap = Annotated[int, Meta(ge=0, le=CAP_MAX)]
+DefaultEnvironment = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        pattern=r"^(?!(auth|cubbyhole|identity|secret|sys)$)[a-z0-9][a-z0-9_-]*(?!\n)$",
+    ),
+]
+"""Reserved are the names that mean something else on the Vault-compatible surface."""
 Pattern = Annotated[str, Meta(min_length=1, max_length=512)]
 Address = Annotated[str, Meta(min_length=2, max_length=64)]
 Reference = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -54,10 +63,14 @@ class CreateWorkspace(_Strict, frozen=True, kw_only=True):
 
 
 class UpdateWorkspace(_Strict, frozen=True, kw_only=True):
-    """Change a workspace's caps, or disable it: nothing in a disabled workspace is authorised any more."""
+    """Change a workspace's caps, or disable it: nothing in a disabled workspace is authorised any more.
+
+    `default_environment` is what the mount `secret` of the Vault-compatible surface stands for.
+    """
 
     keys_max: Cap | UnsetType | None = UNSET
     keys_per_owner_max: Cap | UnsetType | None = UNSET
+    default_environment: DefaultEnvironment | UnsetType = UNSET
     state: AccessState | UnsetType = UNSET
 
 
@@ -69,6 +82,7 @@ class WorkspaceInfo(_Answer, frozen=True, kw_only=True):
     state: str
     keys_max: int | None
     keys_per_owner_max: int | None
+    default_environment: str
     created_at: str
     revision: int
 
