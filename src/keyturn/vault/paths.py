@@ -19,6 +19,7 @@ from typing import Final
 
 from keyturn.access.caller import Resource
 from keyturn.errors import InputError
+from keyturn.kernel.match import LENGTH_MAX as NAME_CHARACTERS_MAX
 from keyturn.wire.secrets import PATH_CHARACTERS_MAX, SEGMENTS_MAX
 
 RESERVED_ENVIRONMENTS: Final = frozenset({"auth", "cubbyhole", "identity", "secret", "sys"})
@@ -57,7 +58,12 @@ def parse_path(text: str) -> Path:
             hint="a path is <environment>/<segment>/…, for example production/payments/stripe",
         )
     check_environment(environment)
-    return Path(text)
+    path = Path(text)
+    if len(path.resource.name) > NAME_CHARACTERS_MAX:
+        raise InputError(
+            "the path is too long as the name of a resource, where `.` and `=` take three characters each", field="path"
+        )
+    return path
 
 
 def parse_folder(text: str) -> str:

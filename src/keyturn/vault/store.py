@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -89,15 +90,20 @@ def list_versions(connection: Connection, of: Secret) -> Sequence[Version]:
     return [version_of(row) for row in rows]
 
 
-def oldest_number(connection: Connection, of: Secret) -> int:
-    """Return the lowest number that a secret keeps, 0 when it has no version with a number."""
-    kept = secret_version.c.number > of.last_number - of.versions_max
-    found = connection.execute(
-        select(func.min(secret_version.c.number)).where(
-            secret_version.c.secret == of.id, or_(kept, secret_version.c.sealed.is_not(None))
+def oldest_numbers(connection: Connection, secrets: Sequence[Secret]) -> dict[str, int]:
+    """Return the lowest number that each secret keeps, by id; those without one are left out."""
+    kept = secret_version.c.number > secret.c.last_number - secret.c.versions_max
+    rows = connection.execute(
+        select(secret_version.c.secret, func.min(secret_version.c.number).label("oldest"))
+        .join(secret, secret.c.id == secret_version.c.secret)
+        .where(
+            secret_version.c.secret.in_([one.id for one in secrets]),
+            secret_version.c.number.is_not(None),
+            or_(kept, secret_version.c.sealed.is_not(None)),
         )
-    ).scalar()
-    return found or 0
+        .group_by(secret_version.c.secret)
+    ).all()
+    return {row.secret: row.oldest for row in rows}
 
 
 def versions_by_number(connection: Connection, of: Secret, numbers: Iterable[int]) -> Sequence[Version]:
@@ -144,6 +150,14 @@ def update_secret(connection: Connection, changed: Secret) -> None:
     if done.rowcount != 1:
         message = f"secret {changed.id} changed while it was being changed"
         raise BrokenInvariantError(message)
+
+
+def removal_moment(connection: Connection, of: Secret, now: float) -> float:
+    """Return when a secret counts as removed: now, or as little later as it takes to differ from removals before it."""
+    last = connection.execute(
+        select(func.max(secret.c.deleted_at)).where(secret.c.workspace == of.workspace, secret.c.path == of.path)
+    ).scalar()
+    return now if last is None or last < now else math.nextafter(last, math.inf)
 
 
 def insert_version(connection: Connection, made: Version) -> None:

@@ -54,6 +54,16 @@ class _Answer(msgspec.Struct, frozen=True, kw_only=True):
     """A response."""
 
 
+class _Holding(msgspec.Struct, frozen=True):
+    """What may hold a secret; its repr shows nothing."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}([redacted])"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
+
+
 class Describe(_Strict, frozen=True, kw_only=True):
     """What is told about a secret and is none itself; a field left out stays as it is, null takes it away."""
 
@@ -71,7 +81,7 @@ class Describe(_Strict, frozen=True, kw_only=True):
     """New versions are deleted (softly) so long after they were written."""
 
 
-class PutSecret(_Strict, frozen=True, kw_only=True):
+class PutSecret(_Holding, _Strict, frozen=True, kw_only=True):
     """Write a new version, and the secret if there is none; it is current at once unless `pending`."""
 
     fields: Fields
@@ -87,7 +97,7 @@ class PutSecret(_Strict, frozen=True, kw_only=True):
         return []
 
 
-class PatchSecret(_Strict, frozen=True, kw_only=True):
+class PatchSecret(_Holding, _Strict, frozen=True, kw_only=True):
     """Write a new version that is the current one merged with these fields (RFC 7396: null takes a field away)."""
 
     fields: Fields
@@ -101,9 +111,10 @@ class PatchSecret(_Strict, frozen=True, kw_only=True):
 
 
 class SelectVersions(_Strict, frozen=True, kw_only=True):
-    """Name versions by number; none means the current one where that is said."""
+    """Name versions by number, or by sequence, as pending ones are; none means the current one where that is said."""
 
     versions: Numbers | None = None
+    sequences: Numbers | None = None
 
 
 class RollbackSecret(_Strict, frozen=True, kw_only=True):
@@ -164,7 +175,7 @@ class SecretInfo(_Answer, frozen=True, kw_only=True):
     """Newest first; in lists left out."""
 
 
-class SecretValue(_Answer, frozen=True, kw_only=True):
+class SecretValue(_Holding, _Answer, frozen=True, kw_only=True):
     """What a version holds, for a caller whose read is on record."""
 
     id: str
