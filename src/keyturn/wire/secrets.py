@@ -54,16 +54,6 @@ class _Answer(msgspec.Struct, frozen=True, kw_only=True):
     """A response."""
 
 
-class _Holding(msgspec.Struct, frozen=True):
-    """What may hold a secret; its repr shows nothing."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}([redacted])"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return []
-
-
 class Describe(_Strict, frozen=True, kw_only=True):
     """What is told about a secret and is none itself; a field left out stays as it is, null takes it away."""
 
@@ -81,7 +71,7 @@ class Describe(_Strict, frozen=True, kw_only=True):
     """New versions are deleted (softly) so long after they were written."""
 
 
-class PutSecret(_Holding, _Strict, frozen=True, kw_only=True):
+class PutSecret(_Strict, frozen=True, kw_only=True):
     """Write a new version, and the secret if there is none; it is current at once unless `pending`."""
 
     fields: Fields
@@ -97,7 +87,7 @@ class PutSecret(_Holding, _Strict, frozen=True, kw_only=True):
         return []
 
 
-class PatchSecret(_Holding, _Strict, frozen=True, kw_only=True):
+class PatchSecret(_Strict, frozen=True, kw_only=True):
     """Write a new version that is the current one merged with these fields (RFC 7396: null takes a field away)."""
 
     fields: Fields
@@ -175,7 +165,7 @@ class SecretInfo(_Answer, frozen=True, kw_only=True):
     """Newest first; in lists left out."""
 
 
-class SecretValue(_Holding, _Answer, frozen=True, kw_only=True):
+class SecretValue(_Answer, frozen=True, kw_only=True):
     """What a version holds, for a caller whose read is on record."""
 
     id: str
