@@ -28,6 +28,7 @@ from keyturn.audit.sinks import open_sink
 from keyturn.audit.unauthenticated import Unauthenticated
 from keyturn.bootstrap.limiting import make_limiter, start_limiter, stop_limiter
 from keyturn.bootstrap.preparation import open_database, require_servable
+from keyturn.bootstrap.vault import VaultParts, open_vault
 from keyturn.errors import KeyturnError
 from keyturn.kernel.clock import Clock
 from keyturn.kernel.ids import new_id
@@ -122,6 +123,7 @@ class Application:
     audit_builder: Builder
     webhooks: WebhookService
     deliveries: DeliveryService
+    vault: VaultParts
     webhook_dispatcher: Dispatcher
     metrics: Metrics
     draining: asyncio.Event
@@ -150,6 +152,7 @@ class Application:
             "audit": self.audit,
             "webhooks": self.webhooks,
             "deliveries": self.deliveries,
+            **self.vault.services(),
             "draining": self.draining,
         }
 
@@ -342,6 +345,7 @@ def open_application(settings: Settings) -> Application:
         audit_builder=Builder(database, keyring, node, [] if sink is None else [sink]),
         webhooks=WebhookService(door, keyring, settings.webhook_allow),
         deliveries=DeliveryService(door),
+        vault=open_vault(door, keyring),
         webhook_dispatcher=Dispatcher(database, keyring, node, HttpSender(settings.webhook_allow)),
         metrics=Metrics(node, settings.data if settings.workers > 1 else None),
         draining=draining,

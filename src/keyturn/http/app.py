@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from keyturn.errors import BrokenInvariantError, InputError
-from keyturn.http import access, audit, edge, keys, limits, nodes, problems, quotas, replica, slots, webhooks
+from keyturn.http import access, audit, edge, keys, limits, nodes, problems, quotas, replica, secrets, slots, webhooks
 from keyturn.http.body import BODY_BYTES_MAX, printable
 from keyturn.http.lanes import VERIFY_PATH
 from keyturn.http.parameters import query_names, untextual_names
@@ -73,7 +73,7 @@ async def require_known_query(request: Request[Any, Any, Any]) -> None:
 
 def feature_routes() -> list[ControllerRouterHandler]:
     """Collect the `ROUTES` of every feature; each of them needs a token."""
-    features = (keys, access, audit, limits, nodes, quotas, replica, slots, webhooks)
+    features = (keys, access, audit, limits, nodes, quotas, replica, secrets, slots, webhooks)
     return [route for feature in features for route in feature.ROUTES]
 
 

@@ -24,6 +24,6 @@ class Fingerprints(Protocol):
 class Approvals(Protocol):
     """Knows which paths need the approval of a second person; implemented by `approvals`."""
 
-    def require(self, op: Operation, action: Action, path: Path) -> None:
-        """Return if no guard is on the path or an approval is in force, else raise a refusal for the record."""
+    def require(self, op: Operation, action: Action, path: Path) -> str | None:
+        """Return the approval that the action rests on, None where no guard is; else raise a refusal for the record."""
         ...

@@ -200,6 +200,12 @@ class SecretWritten(_Answer, frozen=True, kw_only=True):
     revision: int
 
 
+class SecretRemoved(_Answer, frozen=True, kw_only=True):
+    """A secret that is no more; its path is free."""
+
+    path: str
+
+
 class SecretPage(_Answer, frozen=True, kw_only=True):
     """A page of a list, by path."""
 
