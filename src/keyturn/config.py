@@ -82,9 +82,39 @@ SETTINGS: tuple[Setting, ...] = (
         "terminated",
     ),
     Setting("trusted_proxies", "", "Networks of proxies whose forwarding headers count, by comma.", "10.0.0.0/8"),
-    Setting("kek_provider", "file", "Where the root key (KEK) comes from: `file` or `env`.", "env"),
-    Setting("kek_path", "", "File of the root key; empty means `kek` in the data folder.", "/run/secrets/kek"),
-    Setting("kek", "", "The root key itself, for the `env` provider.", "keyturn-kek-v1 kek_… …", secret=True),
+    Setting(
+        "kek_provider",
+        "file",
+        "Where root keys (KEKs) come from, by comma: the first seals, all open. `file`, `env`, `passphrase`, "
+        "`aws-kms`, `gcp-kms`, `azure-keyvault`, `vault-transit`.",
+        "aws-kms,file",
+    ),
+    Setting("kek_path", "", "File of the root keys; empty means `kek` in the data folder.", "/run/secrets/kek"),
+    Setting("kek", "", "Root keys for `env`, one a line; the last seals.", "keyturn-kek-v1 kek_… …", secret=True),
+    Setting("kek_previous", "", "Root keys for `env` that only open.", "keyturn-kek-v1 kek_… …", secret=True),
+    Setting("kek_passphrase", "", "What `passphrase` derives root keys from.", "six words at random", secret=True),
+    Setting("kek_passphrase_previous", "", "The passphrase before it, which only opens.", "the old one", secret=True),
+    Setting("kek_aws_keys", "", "Keys for `aws-kms`, by comma; the first seals.", "alias/keyturn"),
+    Setting("kek_aws_region", "", "Region of AWS KMS; empty means what the AWS SDK finds.", "eu-central-1"),
+    Setting("kek_aws_endpoint", "", "Another address of AWS KMS.", "https://kms.internal.example"),
+    Setting(
+        "kek_gcp_keys",
+        "",
+        "Keys for `gcp-kms`, by comma; the first seals.",
+        "projects/p/locations/l/keyRings/r/cryptoKeys/k",
+    ),
+    Setting("kek_gcp_endpoint", "", "Another address of Cloud KMS.", "cloudkms.internal.example"),
+    Setting(
+        "kek_azure_keys",
+        "",
+        "Keys for `azure-keyvault`, by comma; the first seals.",
+        "https://v.vault.azure.net/keys/keyturn",
+    ),
+    Setting("kek_vault_address", "", "Server for `vault-transit`.", "https://vault.example.com:8200"),
+    Setting("kek_vault_keys", "transit/keyturn", "Keys for `vault-transit`, by comma; the first seals.", "transit/k2"),
+    Setting("kek_vault_namespace", "", "Namespace for `vault-transit`.", "team-a"),
+    Setting("kek_vault_token", "", "Token for `vault-transit`.", "hvs.…", secret=True),
+    Setting("workspace_key_days", "365", "A workspace key that is older is rotated; 0 means never.", "90"),
     Setting(
         "checkpoint_sink",
         "",
@@ -125,6 +155,20 @@ class Settings:
     kek_provider: str = "file"
     kek_file: Path | None = None
     kek: Secret | None = None
+    kek_previous: Secret | None = None
+    kek_passphrase: Secret | None = None
+    kek_passphrase_previous: Secret | None = None
+    kek_aws_keys: tuple[str, ...] = ()
+    kek_aws_region: str = ""
+    kek_aws_endpoint: str = ""
+    kek_gcp_keys: tuple[str, ...] = ()
+    kek_gcp_endpoint: str = ""
+    kek_azure_keys: tuple[str, ...] = ()
+    kek_vault_address: str = ""
+    kek_vault_keys: tuple[str, ...] = ("transit/keyturn",)
+    kek_vault_namespace: str = ""
+    kek_vault_token: Secret | None = None
+    workspace_key_days: int = 365
     checkpoint_sink: str = ""
     webhook_allow: tuple[Network, ...] = ()
     log_level: str = "info"
@@ -215,6 +259,12 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return _parse(values)
 
 
+def inherited_environment() -> dict[str, str]:
+    """Return the environment that a child process gets: this one's, without the settings that are secret."""
+    ours = {name for one in SETTINGS if one.secret for name in (one.variable, f"{one.variable}_FILE")}
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
 def _unknown(variable: str, known: Iterable[str]) -> ConfigError:
     from difflib import get_close_matches
 
@@ -283,6 +333,20 @@ def _parse(values: dict[str, str]) -> Settings:
         kek_provider=values.get("kek_provider", "file"),
         kek_file=_path(values, "kek_path"),
         kek=_secret(values, "kek"),
+        kek_previous=_secret(values, "kek_previous"),
+        kek_passphrase=_secret(values, "kek_passphrase"),
+        kek_passphrase_previous=_secret(values, "kek_passphrase_previous"),
+        kek_aws_keys=_list(values, "kek_aws_keys"),
+        kek_aws_region=values.get("kek_aws_region", ""),
+        kek_aws_endpoint=values.get("kek_aws_endpoint", ""),
+        kek_gcp_keys=_list(values, "kek_gcp_keys"),
+        kek_gcp_endpoint=values.get("kek_gcp_endpoint", ""),
+        kek_azure_keys=_list(values, "kek_azure_keys"),
+        kek_vault_address=values.get("kek_vault_address", "").rstrip("/"),
+        kek_vault_keys=_list(values, "kek_vault_keys", "transit/keyturn"),
+        kek_vault_namespace=values.get("kek_vault_namespace", ""),
+        kek_vault_token=_secret(values, "kek_vault_token"),
+        workspace_key_days=_integer(values, "workspace_key_days", 365, 0, 3650),
         checkpoint_sink=values.get("checkpoint_sink", ""),
         webhook_allow=_networks(values, "webhook_allow"),
         log_level=_choice(values, "log_level", "info", ("debug", "info", "warning", "error")),
@@ -315,6 +379,10 @@ def _choice(values: dict[str, str], name: str, default: str, allowed: tuple[str,
 
 def _secret(values: dict[str, str], name: str) -> Secret | None:
     return Secret(values[name]) if name in values else None
+
+
+def _list(values: dict[str, str], name: str, default: str = "") -> tuple[str, ...]:
+    return tuple(part for part in (piece.strip() for piece in values.get(name, default).split(",")) if part)
 
 
 def _path(values: dict[str, str], name: str) -> Path | None:

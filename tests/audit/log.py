@@ -17,7 +17,7 @@ from keyturn.kernel import envelope
 from keyturn.kernel.clock import Clock
 from keyturn.kernel.secret import Secret
 from keyturn.storage.database import Database
-from keyturn.storage.kek import FileKek
+from keyturn.storage.kek_held import HeldKeks
 from keyturn.storage.keyring import Keyring
 from keyturn.storage.postgresql import PostgresqlDatabase
 from keyturn.storage.schema import audit_leaf, workspace
@@ -32,7 +32,7 @@ OTHER_WORKSPACE = "wsp_1VPfh4Qa7mKx2LwZ9Yb3Rt"
 
 
 def new_keyring() -> Keyring:
-    return Keyring(FileKek("kek_test", Secret(envelope.new_key())))
+    return Keyring(HeldKeks(("kek_test", Secret(envelope.new_key()))))
 
 
 @asynccontextmanager

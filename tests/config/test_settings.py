@@ -45,6 +45,20 @@ def test_every_setting_is_read() -> None:
         "kek_provider": "env",
         "kek_path": "/kek",
         "kek": "x",
+        "kek_previous": "y",
+        "kek_passphrase": "z",
+        "kek_passphrase_previous": "before z",
+        "kek_aws_keys": "alias/a, alias/b",
+        "kek_aws_region": "eu-central-1",
+        "kek_aws_endpoint": "https://kms.example.com",
+        "kek_gcp_keys": "projects/p",
+        "kek_gcp_endpoint": "kms.example.com",
+        "kek_azure_keys": "https://v.vault.azure.net/keys/k",
+        "kek_vault_address": "https://vault.example.com/",
+        "kek_vault_keys": "transit/a,transit/b",
+        "kek_vault_namespace": "team",
+        "kek_vault_token": "t",
+        "workspace_key_days": "90",
         "checkpoint_sink": "/mnt/checkpoints",
         "webhook_allow": "10.20.0.0/16",
         "log_level": "warning",
@@ -62,6 +76,7 @@ def test_every_setting_is_read() -> None:
         assert getattr(settings, name) != getattr(default, name), name
     assert settings.asyncpg_url == "postgresql+asyncpg://keyturn@db/keyturn"
     assert settings.url == "https://keys.example.com"
+    assert settings.kek_aws_keys == ("alias/a", "alias/b")
     assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.0/8", "fd00::/8"]
 
 

@@ -25,7 +25,7 @@ from keyturn.keys.service import KeyService
 from keyturn.keys.tokens import TokenService
 from keyturn.storage.database import Database
 from keyturn.storage.engine import make_database
-from keyturn.storage.kek import FileKek
+from keyturn.storage.kek_held import HeldKeks
 from keyturn.storage.keyring import Keyring
 from keyturn.storage.migrate import migrate_async
 from keyturn.storage.schema import audit_leaf, change
@@ -151,7 +151,7 @@ def wanted(**given: Any) -> IssueKey:
 
 def new_keyring() -> Keyring:
     """Return a keyring under a root key of its own."""
-    return Keyring(FileKek("kek_test", Secret(envelope.new_key())))
+    return Keyring(HeldKeks(("kek_test", Secret(envelope.new_key()))))
 
 
 @asynccontextmanager

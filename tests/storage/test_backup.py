@@ -16,13 +16,13 @@ from keyturn.config import Settings
 from keyturn.errors import ConfigError, ConflictError, IntegrityError, KekError
 from keyturn.kernel.clock import Clock
 from keyturn.kernel.secret import Secret
-from keyturn.storage import backup, kek, nodes
+from keyturn.storage import backup, kek_held, nodes
 from keyturn.storage.backup import RESTORED_SEQ, SERVE_REFUSED, dump, load, serving_is_refused
 from keyturn.storage.backup_format import MANIFEST, SEAL
 from keyturn.storage.change_log import read_head
 from keyturn.storage.database import Database
 from keyturn.storage.engine import make_database
-from keyturn.storage.kek import KekProvider, load_provider
+from keyturn.storage.kek import RootKeys, load_provider
 from keyturn.storage.keyring import Keyring
 from keyturn.storage.migrate import migrate_async
 from keyturn.storage.schema import change_head, fact, idempotency, key_version, keyspace, metadata
@@ -30,8 +30,8 @@ from keyturn.storage.transaction import Transaction
 from tests.storage.ledger import changes, leaves, write_fact
 
 
-def provider() -> KekProvider:
-    settings = Settings(data=Path("/nonexistent"), kek_provider="env", kek=Secret(kek.generate()))
+def provider() -> RootKeys:
+    settings = Settings(data=Path("/nonexistent"), kek_provider="env", kek=Secret(kek_held.generate()))
     return load_provider(settings, create=False)
 
 
@@ -179,7 +179,7 @@ async def test_backup_is_private_and_holds_no_root_key_and_no_response(source: D
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert manifest.kek_ids == (RIGHT.id,)
     assert RIGHT.id.encode() in content
-    key = RIGHT._key.reveal_bytes()  # type: ignore[attr-defined]  # noqa: SLF001 -- what must not be in there
+    key = RIGHT._providers[0]._keys[RIGHT.id].reveal_bytes()  # type: ignore[attr-defined]  # noqa: SLF001 -- see below
     for form in (key, key.hex().encode(), base64.b64encode(key), b"a sealed secret"):
         assert form not in content
 

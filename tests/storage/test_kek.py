@@ -10,7 +10,7 @@ from keyturn.config import Settings
 from keyturn.errors import KekError
 from keyturn.kernel import envelope
 from keyturn.kernel.secret import Secret
-from keyturn.storage import kek
+from keyturn.storage import kek_held as kek
 from keyturn.storage.kek import load_provider
 
 
@@ -132,7 +132,9 @@ def test_unknown_provider_is_named_with_those_there_are(tmp_path: Path) -> None:
 def test_key_wrapped_under_another_is_refused_by_name(tmp_path: Path) -> None:
     first = load_provider(settings(tmp_path, kek_provider="env", kek=Secret(kek.generate())), create=False)
     second = load_provider(settings(tmp_path, kek_provider="env", kek=Secret(kek.generate())), create=False)
-    wrapped = first.wrap(envelope.new_key())
+    made = first.wrap(envelope.new_key())
 
+    with pytest.raises(KekError, match=first.id):
+        second.unwrap(made.kek_id, made.wrapped)
     with pytest.raises(KekError, match=second.id):
-        second.unwrap(wrapped)
+        second.unwrap(second.id, made.wrapped)

@@ -5,8 +5,9 @@ from sqlalchemy import select, update
 
 from keyturn.config import Settings
 from keyturn.errors import BrokenInvariantError, IntegrityError, KekError
+from keyturn.kernel import envelope
 from keyturn.kernel.secret import Secret
-from keyturn.storage import kek
+from keyturn.storage import kek_held
 from keyturn.storage.database import Database
 from keyturn.storage.kek import KekProvider, load_provider
 from keyturn.storage.keyring import Keyring, OpenedKey, wanted_keks
@@ -14,7 +15,7 @@ from keyturn.storage.schema import sealed_key, workspace_key
 
 
 def provider() -> KekProvider:
-    settings = Settings(data=Path("/nonexistent"), kek_provider="env", kek=Secret(kek.generate()))
+    settings = Settings(data=Path("/nonexistent"), kek_provider="env", kek=Secret(kek_held.generate()))
     return load_provider(settings, create=False)
 
 
@@ -109,9 +110,9 @@ async def test_wrong_root_key_is_refused_and_the_wanted_one_is_named(database: D
 
 
 async def test_root_key_of_the_right_name_and_other_content_is_refused(database: Database) -> None:
-    right, wrong = provider(), provider()
+    right = provider()
+    wrong = kek_held.HeldKeks((right.id, Secret(envelope.new_key())))
     await create(database, Keyring(right))
-    wrong.id = right.id
 
     with pytest.raises(KekError, match=right.id):
         await database.read(Keyring(wrong).check)

@@ -37,7 +37,7 @@ from keyturn.storage import nodes
 from keyturn.storage.database import Database
 from keyturn.storage.engine import make_database
 from keyturn.storage.follower import Follower
-from keyturn.storage.kek import FileKek
+from keyturn.storage.kek_file import FileKek
 from keyturn.storage.keyring import Keyring
 from keyturn.storage.migrate import migrate_async
 from keyturn.storage.schema import issued_key, key_version, keyspace, plan

@@ -141,7 +141,7 @@ def _write(connection: Connection, file: IO[bytes], provider: KekProvider | None
             provider,
             created_at=created_at,
             revision=current_revision(connection) or "",
-            kek_ids=tuple(wanted_keks(connection)),
+            kek_ids=tuple(dict.fromkeys([*wanted_keks(connection), *([] if provider is None else [provider.id])])),
             log_id=head.log_id,
             seq=head.seq,
         )

@@ -97,7 +97,8 @@ class Writer:
         self._archive.writestr(_entry(MANIFEST), content)
         if provider is not None:
             mac_key = envelope.new_key()
-            seal = Seal(provider.id, provider.wrap(mac_key), _mac(mac_key, content))
+            made = provider.wrap(mac_key)
+            seal = Seal(made.kek_id, made.wrapped, _mac(mac_key, content))
             self._archive.writestr(_entry(SEAL), msgspec.json.encode(seal))
         self._archive.close()
         return manifest
@@ -137,16 +138,18 @@ class Reader:
 
         Raises KekError when another root key is wanted, IntegrityError when the proof is wrong.
         """
-        wanted = self.manifest.kek_ids
-        if wanted and wanted != (provider.id,):
-            message = f"the backup is sealed under root key {' and '.join(wanted)}, but {provider.id} was given"
-            raise KekError(message, hint=f"provide root key {wanted[-1]}")
+        missing = [wanted for wanted in self.manifest.kek_ids if wanted not in provider.ids]
+        if missing:
+            given = " and ".join(provider.ids)
+            message = f"the backup is sealed under root key {' and '.join(missing)}, but {given} was given"
+            raise KekError(message, hint=f"provide root key {missing[-1]}")
         if self._seal is None:
             return False
-        if self._seal.kek_id != provider.id:
-            message = f"the backup was made with root key {self._seal.kek_id}, but {provider.id} was given"
+        if self._seal.kek_id not in provider.ids:
+            given = " and ".join(provider.ids)
+            message = f"the backup was made with root key {self._seal.kek_id}, but {given} was given"
             raise KekError(message, hint=f"provide root key {self._seal.kek_id}")
-        mac = _mac(provider.unwrap(self._seal.mac_key), self._content)
+        mac = _mac(provider.unwrap(self._seal.kek_id, self._seal.mac_key), self._content)
         if not constant_time_equal(mac, self._seal.mac):
             raise _altered("its manifest is not the one that was sealed")
         return True

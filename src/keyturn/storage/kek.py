@@ -1,180 +1,191 @@
-"""KEK providers: where the root key comes from (entry points `keyturn.kek`).
+"""Root keys (KEKs): the port of the providers, and the list of them that an installation uses.
 
-The KEK is the one secret outside the database.  Its text form, in the file or in the variable, is
+    KEYTURN_KEK_PROVIDER=aws-kms,file      aws-kms wraps what is new; both unwrap
 
-    keyturn-kek-v1 <kek id> <base64 of 32 bytes>
+Root keys are a list: the first seals, all open.  A workspace key says under which one it is wrapped, so moving to
+another root key, of the same provider or of another, is: add it, rewrap, retire the old one by census.
 
-The id is random and never derives from the key.  A provider wraps and unwraps workspace keys; those that hold
-the key in memory do so with AES-KWP (RFC 5649).
+Providers are entry points of the group `keyturn.kek`.  One that holds keys in memory is a `HeldKeks`; one that asks
+a service is a `RemoteKek`, which has short timeouts and never hangs.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import contextlib
-import os
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from keyturn.errors import KekError
+from keyturn.errors import KekError, KeyturnError, UnavailableError
 from keyturn.kernel import envelope
-from keyturn.kernel.ids import is_id, new_id
-from keyturn.kernel.secret import Secret, random_base62
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from keyturn.config import Settings
 
-MAGIC = "keyturn-kek-v1"
+
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """A wrapped key, and the id of the root key that opens it."""
+
+    kek_id: str
+    wrapped: bytes
 
 
 class KekProvider(ABC):
-    """Holds or reaches one KEK; `id` names it wherever something is wrapped under it."""
+    """Holds or reaches root keys; the first of `ids` seals, all of them open."""
 
-    id: str
+    remote: bool = False
+    """Whether wrapping and unwrapping ask a service."""
 
     @classmethod
     @abstractmethod
     def from_settings(cls, settings: Settings, *, create: bool) -> KekProvider:
-        """Find the KEK; make a new one only if `create` (there is no data yet).  Raises KekError."""
+        """Find the root keys; make one only if `create` (there is no data yet).  Raises KekError."""
+
+    @property
+    @abstractmethod
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the root keys that open, the one that seals first."""
+
+    @property
+    def id(self) -> str:
+        """The id of the root key that seals."""
+        return self.ids[0]
 
     @abstractmethod
-    def wrap(self, key: bytes) -> bytes:
-        """Wrap a 32-byte key."""
+    def wrap(self, key: bytes) -> Wrapped:
+        """Wrap a 32-byte key under the root key that seals.
+
+        Raises KekError when it is refused, UnavailableError when a service is out of reach.
+        """
 
     @abstractmethod
-    def unwrap(self, wrapped: bytes) -> bytes:
-        """Unwrap what `wrap` made; raises KekError when it was wrapped under another key."""
+    def unwrap(self, kek_id: str, wrapped: bytes) -> bytes:
+        """Unwrap what `wrap` made.
+
+        Raises KekError when the root key is not given or is another one, UnavailableError when a service is out of
+        reach.
+        """
+
+    def asks_a_service(self, kek_id: str) -> bool:  # noqa: ARG002 -- a list of providers answers for each root key
+        """Tell whether unwrapping under a root key asks a service."""
+        return self.remote
+
+    def refresh(self) -> None:  # noqa: B027 -- most providers have nothing to read again
+        """Read again what an operator may have changed; on failure what was known stays.  Raises KekError."""
+
+    def add(self) -> str:
+        """Make a root key that seals from now on and return its id; raises KekError where that is not done here."""
+        message = f"root key {self.id} is not kept by Keyturn, so a new one is not made here"
+        raise KekError(message, hint="make the key where yours are kept, and put it first in the settings")
+
+    def take(self, kek_id: str) -> str:
+        """Remove a root key that is kept here, and return its text; raises KekError where that is not done here."""
+        message = f"root key {kek_id} is not kept by Keyturn, so it is not removed here"
+        raise KekError(message, hint="take it out of the settings; keep it while backups need it")
 
 
-class _HeldKek(KekProvider):
-    def __init__(self, kek_id: str, key: Secret) -> None:
-        self.id = kek_id
-        self._key = key
+class RootKeys(KekProvider):
+    """Every root key of an installation, of one provider or of several."""
 
-    def wrap(self, key: bytes) -> bytes:
-        """Wrap with AES-KWP."""
-        return envelope.wrap(self._key.reveal_bytes(), key)
-
-    def unwrap(self, wrapped: bytes) -> bytes:
-        """Unwrap with AES-KWP."""
-        try:
-            return envelope.unwrap(self._key.reveal_bytes(), wrapped)
-        except envelope.EnvelopeError as error:
-            message = f"root key {self.id} does not open what is said to be wrapped under it"
-            raise KekError(message, hint="restore the original root key") from error
-
-
-def generate() -> str:
-    """Make a new KEK in its text form, for a secret store of the operator's."""
-    return encode(new_id("kek", 0.0), Secret(envelope.new_key()))
-
-
-def encode(kek_id: str, key: Secret) -> str:
-    """Write a KEK in its text form."""
-    return f"{MAGIC} {kek_id} {base64.b64encode(key.reveal_bytes()).decode()}\n"
-
-
-def decode(text: str, *, source: str) -> tuple[str, Secret]:
-    """Read a KEK's text form; the error names the source and never the content."""
-    parts = text.split()
-    if len(parts) == 3 and parts[0] == MAGIC and is_id("kek", parts[1]):
-        key = _decoded(parts[2])
-        if len(key) == envelope.KEY_BYTES:
-            return parts[1], Secret(key)
-    message = f"{source} does not hold a root key of the form `{MAGIC} kek_… <base64 of 32 bytes>`"
-    raise KekError(message, hint="restore the original root key from your own backup")
-
-
-def _decoded(text: str) -> bytes:
-    # Returns nothing instead of raising: the error, even as a context, would hold the text.
-    try:
-        return base64.b64decode(text, validate=True)
-    except (ValueError, binascii.Error):
-        return b""
-
-
-class FileKek(_HeldKek):
-    """The KEK in a file of mode 0600, by default `kek` in the data folder."""
+    def __init__(self, providers: Sequence[KekProvider]) -> None:
+        """Use providers in this order; raises KekError when two of them have the same root key."""
+        self._providers = tuple(providers)
+        if len(set(self.ids)) != len(self.ids):
+            raise KekError("two providers have the same root key", hint="name each provider once")
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, create: bool) -> FileKek:
-        """Read the file; with `create`, make it if it is absent."""
-        path = settings.kek_file or settings.data / "kek"
+    def from_settings(cls, settings: Settings, *, create: bool) -> RootKeys:
+        """Load every provider the settings name; only the first may make a root key."""
+        names = [name for name in (part.strip() for part in settings.kek_provider.split(",")) if name]
+        found = {point.name: point for point in entry_points(group="keyturn.kek")}
+        for name in names or [""]:
+            if name not in found:
+                message = f"no KEK provider is named {name!r}; there are: {', '.join(sorted(found))}"
+                raise KekError(message, hint="set KEYTURN_KEK_PROVIDER to one of them, or to several by comma")
+        if len(set(names)) != len(names):
+            raise KekError("KEYTURN_KEK_PROVIDER names a provider twice", hint="name each provider once")
+        classes: list[type[KekProvider]] = [found[name].load() for name in names]
+        return cls([one.from_settings(settings, create=create and place == 0) for place, one in enumerate(classes)])
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Those of the first provider, then those of the others."""
+        return tuple(kek_id for provider in self._providers for kek_id in provider.ids)
+
+    def wrap(self, key: bytes) -> Wrapped:
+        """Wrap under the first provider's newest root key."""
+        return self._providers[0].wrap(key)
+
+    def unwrap(self, kek_id: str, wrapped: bytes) -> bytes:
+        """Unwrap by whichever provider has the root key; an unknown one is looked for again first."""
+        return self._holder(kek_id).unwrap(kek_id, wrapped)
+
+    def refresh(self) -> None:
+        """Refresh every provider."""
+        for provider in self._providers:
+            provider.refresh()
+
+    def add(self) -> str:
+        """Make a root key of the first provider."""
+        return self._providers[0].add()
+
+    def take(self, kek_id: str) -> str:
+        """Remove a root key of whichever provider has it."""
+        return self._holder(kek_id).take(kek_id)
+
+    def asks_a_service(self, kek_id: str) -> bool:
+        """Tell whether unwrapping under a root key asks a service."""
+        return self._holder(kek_id).remote
+
+    def prove(self) -> None:
+        """Wrap and unwrap a key of no use, to know that the root key which seals also opens.
+
+        Raises KekError, also for a service that is out of reach.
+        """
+        probe = envelope.new_key()
         try:
-            if create and not path.exists():
-                _write_private(path, generate())
-            text = _read_private(path)
-        except FileNotFoundError:
-            message = f"the root key file {path} is missing"
-            raise KekError(
-                message, hint="restore it from your own backup; backups of Keyturn never contain it"
-            ) from None
-        except OSError as error:
-            message = f"the root key file {path} cannot be read or written"
-            raise KekError(message, hint="check its owner and mode", internal=type(error).__name__) from error
-        return cls(*decode(text, source=str(path)))
+            made = self.wrap(probe)
+            opened = self.unwrap(made.kek_id, made.wrapped)
+        except UnavailableError as error:
+            raise KekError(error.message, hint=error.hint, internal=error.internal) from error
+        if opened != probe:
+            message = f"root key {made.kek_id} does not open what it has wrapped"
+            raise KekError(message, hint="look at the provider of it")
+
+    def _holder(self, kek_id: str) -> KekProvider:
+        provider = self._find(kek_id)
+        if provider is None:
+            self._look_again()
+            provider = self._find(kek_id)
+        if provider is None:
+            message = f"the data is sealed under root key {kek_id}, but {' and '.join(self.ids)} was given"
+            raise KekError(message, hint=f"provide root key {kek_id}")
+        return provider
+
+    def _find(self, kek_id: str) -> KekProvider | None:
+        return next((provider for provider in self._providers if kek_id in provider.ids), None)
+
+    def _look_again(self) -> None:
+        for provider in self._providers:
+            try:
+                provider.refresh()
+            except KeyturnError:
+                continue  # what it knew stays; the caller names what is missing
 
 
-class EnvKek(_HeldKek):
-    """The KEK in `KEYTURN_KEK`, or in the file that `KEYTURN_KEK_FILE` names; never created here."""
-
-    @classmethod
-    def from_settings(cls, settings: Settings, *, create: bool) -> EnvKek:  # noqa: ARG003 -- the port's signature
-        """Read the variable."""
-        if settings.kek is None:
-            message = "KEYTURN_KEK is empty and KEYTURN_KEK_PROVIDER=env asks for it"
-            raise KekError(message, hint="set it, or choose KEYTURN_KEK_PROVIDER=file")
-        return cls(*decode(settings.kek.reveal(), source="KEYTURN_KEK"))
-
-
-def load_provider(settings: Settings, *, create: bool, wanted: Sequence[str] = ()) -> KekProvider:
-    """Load the provider the settings name.
+def load_provider(settings: Settings, *, create: bool, wanted: Sequence[str] = ()) -> RootKeys:
+    """Load the root keys the settings name.
 
     `wanted` are the ids that the data is sealed under (see `keyring.wanted_keks`); an error names them, and nothing
-    is created when there are any.  Raises KekError when there is no provider of that name, or it finds no KEK.
+    is created when there are any.  Raises KekError when there is no provider of that name, or it finds no root key.
     """
-    found = {point.name: point for point in entry_points(group="keyturn.kek")}
-    if settings.kek_provider not in found:
-        message = f"no KEK provider is named {settings.kek_provider!r}; there are: {', '.join(sorted(found))}"
-        raise KekError(message, hint="set KEYTURN_KEK_PROVIDER to one of them")
-    provider: type[KekProvider] = found[settings.kek_provider].load()
     try:
-        return provider.from_settings(settings, create=create and not wanted)
+        return RootKeys.from_settings(settings, create=create and not wanted)
     except KekError as error:
         if not wanted:
             raise
         message = f"{error}; the data is sealed under root key {' and '.join(wanted)}"
         raise KekError(message, hint=error.hint, internal=error.internal) from error
-
-
-def _read_private(path: Path) -> str:
-    with path.open(encoding="ascii", errors="replace") as file:
-        if os.fstat(file.fileno()).st_mode & 0o077:
-            message = f"the root key file {path} can be read by others"
-            raise KekError(message, hint=f"chmod 600 {path}")
-        return file.read(1000)
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a new file whole or not at all; one that another process made meanwhile is left as it is."""
-    waiting = path.with_name(f"{path.name}.{random_base62(8)}")
-    descriptor = os.open(waiting, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(waiting, path)
-    finally:
-        waiting.unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -9,19 +9,26 @@ is `retired` only when nothing refers to it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import ColumnElement, and_, func, insert, select, update
 
-from keyturn.errors import BrokenInvariantError, IntegrityError, KekError
+from keyturn.errors import BrokenInvariantError, IntegrityError, KekError, UnavailableError
 from keyturn.kernel import envelope
 from keyturn.kernel.ids import new_id
-from keyturn.storage.schema import sealed_key, workspace_key
+from keyturn.storage.schema import fact, sealed_key, workspace_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy import Connection
 
     from keyturn.storage.kek import KekProvider
+
+OPEN: Final = "open"
+DESTROYED: Final = "destroyed"
+RETIRED: Final = "retired_root_key:"
+"""Begins the names of the facts that say which root keys were retired."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -42,46 +49,78 @@ def wanted_keks(connection: Connection) -> list[str]:
     """Return the ids of the root keys that the data needs, the newest last; empty when nothing is sealed yet."""
     rows = connection.execute(
         select(workspace_key.c.kek_id, func.max(workspace_key.c.created_at))
+        .where(workspace_key.c.state == OPEN)
         .group_by(workspace_key.c.kek_id)
         .order_by(func.max(workspace_key.c.created_at), workspace_key.c.kek_id)
     ).all()
     return [row.kek_id for row in rows]
 
 
+def require_in_use(connection: Connection, kek_id: str) -> None:
+    """Refuse a root key that was retired: nothing may be wrapped under it any more.  Raises KekError."""
+    if connection.execute(select(fact.c.name).where(fact.c.name == f"{RETIRED}{kek_id}")).first() is not None:
+        message = f"root key {kek_id} was retired, and seals on this server"
+        raise KekError(message, hint="give this server the newer root key that the others have, first in the list")
+
+
 class Keyring:
     """Opens and seals server keys; unwrapped workspace keys are kept in memory."""
 
     def __init__(self, provider: KekProvider) -> None:
-        """Use one KEK provider."""
+        """Use the root keys of a provider, which may be a list of several."""
         self.provider = provider
         self._workspace_keys: dict[str, bytes] = {}
 
     def check(self, connection: Connection) -> None:
-        """Refuse to go on unless every workspace key opens under this KEK.
+        """Refuse to go on unless the root keys that the data wants are given and open it.
 
-        Raises KekError naming the id that is wanted.
+        Every workspace key is opened, but under a root key that asks a service only the newest is: the others are
+        when they are needed.  Raises KekError naming the id that is wanted.
         """
-        rows = connection.execute(select(workspace_key.c.id, workspace_key.c.kek_id, workspace_key.c.wrapped)).all()
+        rows = connection.execute(
+            select(workspace_key.c.id, workspace_key.c.kek_id, workspace_key.c.wrapped)
+            .where(workspace_key.c.state == OPEN)
+            .order_by(workspace_key.c.created_at.desc(), workspace_key.c.id.desc())
+        ).all()
+        proven: set[str] = set()
         for row in rows:
-            if row.kek_id != self.provider.id:
-                message = f"the data is sealed under root key {row.kek_id}, but {self.provider.id} was given"
-                raise KekError(message, hint=f"provide root key {row.kek_id}")
-            self._workspace_keys[row.id] = self.provider.unwrap(row.wrapped)
+            if row.kek_id in proven and self.provider.asks_a_service(row.kek_id):
+                continue
+            try:
+                self._workspace_keys[row.id] = self.provider.unwrap(row.kek_id, row.wrapped)
+            except UnavailableError as error:
+                raise KekError(error.message, hint=error.hint, internal=error.internal) from error
+            proven.add(row.kek_id)
 
     def create_workspace_key(self, connection: Connection, workspace: str, now: float) -> str:
-        """Make and store a new workspace key; it becomes the one that seals.  Returns its id."""
+        """Make and store a new workspace key; it becomes the one that seals.  Returns its id.
+
+        Raises KekError when the root key was retired meanwhile, UnavailableError when its service is out of reach.
+        """
         key = envelope.new_key()
         key_id = new_id("wsk", now)
+        made = self.provider.wrap(key)
+        require_in_use(connection, made.kek_id)
         connection.execute(
             insert(workspace_key).values(
-                id=key_id,
-                workspace=workspace,
-                kek_id=self.provider.id,
-                wrapped=self.provider.wrap(key),
-                created_at=now,
+                id=key_id, workspace=workspace, kek_id=made.kek_id, wrapped=made.wrapped, created_at=now, state=OPEN
             )
         )
         return key_id
+
+    def newest(self, connection: Connection, workspace: str) -> str | None:
+        """Return the id of the workspace key that seals; None when there is none yet."""
+        return connection.execute(
+            select(workspace_key.c.id)
+            .where(workspace_key.c.workspace == workspace, workspace_key.c.state == OPEN)
+            .order_by(workspace_key.c.created_at.desc(), workspace_key.c.id.desc())
+            .limit(1)
+        ).scalar()
+
+    def forget(self, key_ids: Iterable[str]) -> None:
+        """Drop unwrapped workspace keys from memory; those that still exist are unwrapped again when needed."""
+        for key_id in key_ids:
+            self._workspace_keys.pop(key_id, None)
 
     def seal(
         self,
@@ -195,13 +234,7 @@ class Keyring:
         return done.rowcount == 1
 
     def _sealing_key(self, connection: Connection, workspace: str, now: float) -> str:
-        row = connection.execute(
-            select(workspace_key.c.id)
-            .where(workspace_key.c.workspace == workspace)
-            .order_by(workspace_key.c.created_at.desc(), workspace_key.c.id.desc())
-            .limit(1)
-        ).first()
-        return self.create_workspace_key(connection, workspace, now) if row is None else row.id
+        return self.newest(connection, workspace) or self.create_workspace_key(connection, workspace, now)
 
     def _workspace_key(self, connection: Connection, key_id: str) -> bytes:
         cached = self._workspace_keys.get(key_id)
@@ -211,10 +244,13 @@ class Keyring:
         if row is None:
             message = f"workspace key {key_id} is not in the database"
             raise IntegrityError(message, hint="restore it from a backup")
-        if row.kek_id != self.provider.id:
-            message = f"workspace key {key_id} is wrapped under root key {row.kek_id}, not {self.provider.id}"
-            raise KekError(message, hint=f"provide root key {row.kek_id}")
-        value = self.provider.unwrap(row.wrapped)
+        if row.state != OPEN:
+            raise IntegrityError(
+                f"workspace key {key_id} was destroyed, and with it every value sealed under it",
+                code="workspace_key_destroyed",
+                hint="nothing brings such a value back but a backup made before",
+            )
+        value = self.provider.unwrap(row.kek_id, row.wrapped)
         self._workspace_keys[key_id] = value
         return value
 
