@@ -73,9 +73,24 @@ class Session:
             headers["Idempotency-Key"] = idempotency if isinstance(idempotency, str) else random_base62(22)
         return self._send("POST", path, body={} if body is None else body, headers=headers)
 
-    def patch(self, path: str, body: Any, *, if_match: str | None = None) -> Reply:  # noqa: ANN401 -- any JSON document
+    def patch(
+        self,
+        path: str,
+        body: Any,  # noqa: ANN401 -- any JSON document
+        *,
+        idempotency: bool = False,
+        if_match: str | None = None,
+    ) -> Reply:
         """PATCH with a JSON document."""
-        return self._send("PATCH", path, body=body, headers={} if if_match is None else {"If-Match": if_match})
+        headers = {} if if_match is None else {"If-Match": if_match}
+        if idempotency:
+            headers["Idempotency-Key"] = random_base62(22)
+        return self._send("PATCH", path, body=body, headers=headers)
+
+    def put(self, path: str, body: Any, *, idempotency: bool = False) -> Reply:  # noqa: ANN401 -- any JSON document
+        """PUT a JSON document."""
+        headers = {"Idempotency-Key": random_base62(22)} if idempotency else {}
+        return self._send("PUT", path, body=body, headers=headers)
 
     def pages(self, path: str, params: Mapping[str, Any] | None = None, *, limit: int | None = None) -> Iterator[Any]:
         """Yield the items of every page, at most `limit`."""
@@ -146,12 +161,17 @@ class Session:
 
 def open_session() -> Session:
     """Open a session from KEYTURN_URL and KEYTURN_TOKEN, or else from the chosen profile."""
+    return Session(*server_and_token())
+
+
+def server_and_token() -> tuple[str, Secret]:
+    """Return the address and token to use; raises UnauthenticatedError when none is set."""
     settings = load_settings()
     if settings.token is not None:
-        return Session(settings.url, settings.token)
+        return settings.url, settings.token
     profile = read_profile(settings.profile or "default")
     if profile is not None:
-        return Session(profile.url, profile.token)
+        return profile.url, profile.token
     if settings.profile:
         message = f"there is no profile {settings.profile!r}"
         raise errors.ConfigError(message, hint=f"make it with `keyturn login --profile {settings.profile}`")
