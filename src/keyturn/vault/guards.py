@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from keyturn.errors import InputError
@@ -111,6 +112,7 @@ class Approval:
         return "expired" if end is not None and now >= end else self.state
 
 
+@lru_cache(maxsize=1024)
 def pattern_resource(pattern: str) -> str:
     """Return the resource pattern of a path pattern; raises InputError for what can match no path."""
     segments = pattern.split("/")
