@@ -2,8 +2,10 @@
 
     {request_id, lease_id, renewable, lease_duration, data, wrap_info, warnings, auth}      200
     (nothing)                                                                               204
-    {"errors": ["…"]}                                                                       400 403 404 405 413 415 429 500 503
+    {"errors": ["…"]}                                                                       400 and above
     the envelope, with the metadata of a version that was deleted or destroyed              404
+
+Conflicts are 400 there, and a cap that is reached is 429.
 """
 
 from __future__ import annotations
@@ -91,7 +93,7 @@ def from_envelope(held: dict[str, Any]) -> Answer:
     )
 
 
-class RefusedAs(errors.KeyturnError):  # noqa: N818 -- an answer in the making, seen by the edge alone
+class RefusedAs(errors.KeyturnError):
     """Answer with this status and these words; for what this surface words differently."""
 
     def __init__(self, status: int, *messages: str) -> None:

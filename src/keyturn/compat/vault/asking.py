@@ -8,6 +8,7 @@ slashes, dot segments, `//`) is refused before anything is looked up.
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from urllib.parse import parse_qsl
@@ -63,8 +64,10 @@ class Ask:
     namespace: str | None = None
     """The workspace in `X-Vault-Namespace`."""
     headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
-    peer: str | None = None
-    """The address of the connection itself, before any proxy is believed."""
+    wrap_seconds: int = 0
+    """What `X-Vault-Wrap-TTL` asks for; 0 when nothing is to be wrapped."""
+    proxied: bool = False
+    """Whether the connection came from a listed proxy."""
 
     @property
     def credentials(self) -> Credentials:
@@ -114,9 +117,7 @@ def query_of(scope: Scope) -> dict[str, str]:
     if not raw:
         return {}
     try:
-        words = parse_qsl(
-            raw.decode("ascii"), keep_blank_values=True, max_num_fields=_QUERY_WORDS_MAX, errors="strict"
-        )
+        words = parse_qsl(raw.decode("ascii"), keep_blank_values=True, max_num_fields=_QUERY_WORDS_MAX, errors="strict")
     except ValueError:
         raise InputError("the query cannot be read", field="query") from None
     found: dict[str, str] = {}
@@ -148,6 +149,18 @@ def token_of(scope: Scope) -> Secret | None:
     if not given or len(given) > _TOKEN_CHARACTERS_MAX or not given.isascii():
         return None
     return Secret(given)
+
+
+def is_listed(scope: Scope, proxies: tuple[Any, ...]) -> bool:
+    """Tell whether the connection came from a listed proxy."""
+    client = scope.get("client")
+    if not proxies or not client:
+        return False
+    try:
+        peer = ipaddress.ip_address(client[0].removeprefix("::ffff:") if "." in client[0] else client[0])
+    except ValueError:
+        return False
+    return any(peer in network for network in proxies)
 
 
 def text_header(scope: Scope, name: bytes) -> str | None:

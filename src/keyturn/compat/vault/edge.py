@@ -17,6 +17,7 @@ from keyturn.compat.vault.answers import Answer, RefusedAs, error_body, refusal
 from keyturn.compat.vault.asking import (
     PREFIX,
     Ask,
+    is_listed,
     path_of,
     query_of,
     text_header,
@@ -30,6 +31,7 @@ from keyturn.http.edge import scope_request_id
 from keyturn.http.lanes import standard_headers
 from keyturn.http.peer import client_ip, header
 from keyturn.kernel.clock import boottime
+from keyturn.wire.wraps import TTL_SECONDS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -47,8 +49,16 @@ _SHOWN_CHARACTERS_MAX: Final = 200
 class Wrapping(Protocol):
     """Puts an answer aside for whoever holds a token; implemented over the wraps of the vault."""
 
-    async def wrap_answer(self, ask: Ask, answer: Answer, ttl_seconds: int) -> Answer:
+    async def wrap_answer(self, ask: Ask, answer: Answer) -> Answer:
         """Return the answer that tells the token instead."""
+        ...
+
+
+class Namespaces(Protocol):
+    """Knows which workspace a token is of; implemented by `places`."""
+
+    async def require_namespace(self, ask: Ask) -> None:
+        """Raise the refusal of a namespace that is not the caller's workspace."""
         ...
 
 
@@ -59,6 +69,7 @@ class VaultEdge:
         self,
         routes: Routes,
         wrapping: Wrapping,
+        places: Namespaces,
         *,
         trusted_proxies: tuple[Any, ...] = (),
         draining: asyncio.Event | None = None,
@@ -69,6 +80,7 @@ class VaultEdge:
         """Serve `routes`; `refused(ip)` counts a request that came without the token it needs."""
         self._routes = routes
         self._wrapping = wrapping
+        self._places = places
         self._trusted_proxies = trusted_proxies
         self._draining = asyncio.Event() if draining is None else draining
         self._observe = observe
@@ -103,7 +115,6 @@ class VaultEdge:
         verb = verb_of(scope["method"], query)
         if verb is None or verb not in route.works:
             raise _NotServed(route)
-        client = scope.get("client")
         ask = Ask(
             verb=verb,
             path=path,
@@ -116,19 +127,21 @@ class VaultEdge:
             user_agent=text_header(scope, b"user-agent"),
             namespace=_namespace(scope),
             headers=tuple(scope["headers"]),
-            peer=client[0] if client else None,
+            wrap_seconds=_wrap_seconds(scope),
+            proxied=is_listed(scope, self._trusted_proxies),
         )
         return ask, route
 
     async def _answer(self, ask: Ask, route: Route, scope: Scope, receive: Receive) -> Answer:
-        wrap_seconds = _wrap_seconds(scope)
         if ask.verb in {"write", "patch"}:
             if ask.verb == "patch":
                 _require_merge_patch(scope)
             ask = replace(ask, body=await _read_body(ask, scope, receive))
+        if ask.namespace is not None and not route.is_open:
+            await self._places.require_namespace(ask)
         answer = await route.works[ask.verb](ask)
-        if wrap_seconds and answer.is_wrappable:
-            return await self._wrapping.wrap_answer(ask, answer, wrap_seconds)
+        if ask.wrap_seconds and answer.is_wrappable:
+            return await self._wrapping.wrap_answer(ask, answer)
         return answer
 
     def _refusal(self, error: Exception, scope: Scope) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
@@ -150,9 +163,7 @@ class VaultEdge:
             self._refused(client_ip(scope, self._trusted_proxies))
         return status, error_body(messages), added
 
-    async def _send(
-        self, status: int, body: bytes, scope: Scope, send: Send, added: list[tuple[bytes, bytes]]
-    ) -> None:
+    async def _send(self, status: int, body: bytes, scope: Scope, send: Send, added: list[tuple[bytes, bytes]]) -> None:
         headers = [*self._headers, (b"x-request-id", scope_request_id(scope).encode()), *added]
         if status != 204:
             # Exactly so: clients compare it as it is.
@@ -182,8 +193,10 @@ def _namespace(scope: Scope) -> str | None:
 
 
 def _wrap_seconds(scope: Scope) -> int:
-    given = text_header(scope, b"x-vault-wrap-ttl")
-    return durations.seconds(given, "X-Vault-Wrap-TTL") or 0
+    given = durations.seconds(text_header(scope, b"x-vault-wrap-ttl"), "X-Vault-Wrap-TTL") or 0
+    if given > TTL_SECONDS_MAX:
+        raise InputError(f"X-Vault-Wrap-TTL: expected at most {TTL_SECONDS_MAX} seconds", field="X-Vault-Wrap-TTL")
+    return given
 
 
 def _require_merge_patch(scope: Scope) -> None:

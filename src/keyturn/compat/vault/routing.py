@@ -1,7 +1,9 @@
 """Which function answers which path: templates whose segments are words or names; pure.
 
     sys/leases/revoke-prefix/{prefix*}       `{name}` is one segment, `{name*}` the rest of the path, also none of it
-    {mount}/data/{path*}                     words win over names
+    {mount}/data/{path*}
+
+Where several templates match, words win over names.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ class Route:
     template: str
     segments: tuple[str, ...]
     works: Mapping[str, Work]
+    is_open: bool = False
+    """Whether it is served without a token of the workspace."""
 
     @property
     def label(self) -> str:
@@ -53,7 +57,7 @@ class Route:
 class Routes:
     """All routes, found by the path behind `/v1/`."""
 
-    def __init__(self, tables: Iterable[Table]) -> None:
+    def __init__(self, tables: Iterable[Table], is_open: Callable[[str], bool]) -> None:
         """Join tables; a template that two of them have has the verbs of both."""
         joined: Table = {}
         for table in tables:
@@ -63,7 +67,7 @@ class Routes:
         for template, works in joined.items():
             segments = tuple(template.split("/"))
             first = segments[0] if segments[0] in _OWN_WORDS else ""
-            self._by_first.setdefault(first, []).append(Route(template, segments, works))
+            self._by_first.setdefault(first, []).append(Route(template, segments, works, is_open(template)))
         for routes in self._by_first.values():
             routes.sort(key=lambda route: [segment.startswith("{") for segment in route.segments])
 
