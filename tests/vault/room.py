@@ -17,6 +17,7 @@ from keyturn.vault.approvals import ApprovalService
 from keyturn.vault.model import Secret as HeldSecret
 from keyturn.vault.paths import parse_path
 from keyturn.vault.service import VaultService
+from keyturn.vault.sharing import SharingService
 from keyturn.vault.wrapping import WrapService
 from keyturn.wire.access import CreateGrant, CreatePrincipal, GrantConditions, PrincipalKind
 from keyturn.wire.actions import Action
@@ -75,6 +76,7 @@ class Room:
     vault: VaultService
     reader: StandInReader
     wraps: WrapService
+    sharing: SharingService
 
     async def hire(
         self,
@@ -131,10 +133,12 @@ async def opened_room(url: str) -> AsyncIterator[Room]:
     async with opened_desk(url) as desk:
         approvals = ApprovalService(desk.door)
         reader = StandInReader(desk, approvals)
+        wraps = WrapService(desk.door, desk.keyring, desk.failures)
         yield Room(
             desk=desk,
             approvals=approvals,
             vault=VaultService(desk.door, desk.keyring, NoFingerprints(), approvals),
             reader=reader,
-            wraps=WrapService(desk.door, desk.keyring, desk.failures, reader),
+            wraps=wraps,
+            sharing=SharingService(desk.door, reader, wraps, approvals),
         )

@@ -256,9 +256,9 @@ async def test_sharing_a_secret_needs_both_rights(room: Room) -> None:
     reader = (await room.hire("rea", ("secret.read", f"secret/{STRIPE}")))[1]
     sharer = (await room.hire("sha", ("secret.share", f"secret/{STRIPE}")))[1]
     both = (await room.hire("bot", ("secret.read", f"secret/{STRIPE}"), ("secret.share", f"secret/{STRIPE}")))[1]
-    assert isinstance(await refused(room.wraps.share(reader, STRIPE, ShareSecret())), ForbiddenError)
-    assert isinstance(await refused(room.wraps.share(sharer, STRIPE, ShareSecret())), KeyturnError)
-    made = await room.wraps.share(both, STRIPE, ShareSecret(ttl_seconds=60))
+    assert isinstance(await refused(room.sharing.share(reader, STRIPE, ShareSecret())), ForbiddenError)
+    assert isinstance(await refused(room.sharing.share(sharer, STRIPE, ShareSecret())), KeyturnError)
+    made = await room.sharing.share(both, STRIPE, ShareSecret(ttl_seconds=60))
     assert (made.creation_path, made.ttl_seconds) == (f"api/v1/secret-share/{STRIPE}", 60)
     assert made.token is not None
     opened = await room.wraps.unwrap(Secret(made.token))
@@ -270,15 +270,15 @@ async def test_sharing_a_secret_needs_both_rights(room: Room) -> None:
 async def test_sharing_is_no_way_around_a_guard(room: Room) -> None:
     person = (await room.hire("ana", ("secret.*", "secret/production/*"), kind="user"))[1]
     await room.guard()
-    assert (await refused(room.wraps.share(person, STRIPE, ShareSecret()))).code == "approval_required"
+    assert (await refused(room.sharing.share(person, STRIPE, ShareSecret()))).code == "approval_required"
     assert await rows(room) == []
 
 
 async def test_who_may_not_know_of_a_secret_learns_nothing_by_sharing(room: Room) -> None:
     stranger: Credentials = (await room.hire("sue", ("secret.*", "secret/staging/*")))[1]
     await room.put()
-    there = await refused(room.wraps.share(stranger, STRIPE, ShareSecret()))
-    absent = await refused(room.wraps.share(stranger, f"{STRIPE}-x", ShareSecret()))
+    there = await refused(room.sharing.share(stranger, STRIPE, ShareSecret()))
+    absent = await refused(room.sharing.share(stranger, f"{STRIPE}-x", ShareSecret()))
     assert type(there) is type(absent) is NotFoundError
     assert there.message.replace(STRIPE, "X") == absent.message.replace(f"{STRIPE}-x", "X")
 

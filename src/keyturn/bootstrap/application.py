@@ -345,7 +345,7 @@ def open_application(settings: Settings) -> Application:
         audit_builder=Builder(database, keyring, node, [] if sink is None else [sink]),
         webhooks=WebhookService(door, keyring, settings.webhook_allow),
         deliveries=DeliveryService(door),
-        vault=open_vault(door, keyring),
+        vault=open_vault(door, keyring, unauthenticated),
         webhook_dispatcher=Dispatcher(database, keyring, node, HttpSender(settings.webhook_allow)),
         metrics=Metrics(node, settings.data if settings.workers > 1 else None),
         draining=draining,

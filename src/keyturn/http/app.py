@@ -9,7 +9,22 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from keyturn.errors import BrokenInvariantError, InputError
-from keyturn.http import access, audit, edge, keys, limits, nodes, problems, quotas, replica, secrets, slots, webhooks
+from keyturn.http import (
+    access,
+    approvals,
+    audit,
+    edge,
+    keys,
+    limits,
+    nodes,
+    problems,
+    quotas,
+    replica,
+    secrets,
+    slots,
+    webhooks,
+    wraps,
+)
 from keyturn.http.body import BODY_BYTES_MAX, printable
 from keyturn.http.lanes import VERIFY_PATH
 from keyturn.http.parameters import query_names, untextual_names
@@ -30,11 +45,17 @@ def create_app(
     """Build the application.
 
     `services` are injected by name.  `public` routes need no token (health, documents); `protected` ones do, and
-    default to those of every feature.
+    default to those of every feature, beside which stand those that take their credential in the body.
     """
     routes = feature_routes() if protected is None else protected
+    opened = open_routes() if protected is None else []
     return Litestar(
-        route_handlers=[Router("/", route_handlers=list(routes), guards=[edge.require_bearer]), verify, *public],
+        route_handlers=[
+            Router("/", route_handlers=list(routes), guards=[edge.require_bearer]),
+            verify,
+            *opened,
+            *public,
+        ],
         dependencies=_dependencies(services),
         request_class=edge.StrictRequest,
         before_request=require_known_query,
@@ -73,8 +94,13 @@ async def require_known_query(request: Request[Any, Any, Any]) -> None:
 
 def feature_routes() -> list[ControllerRouterHandler]:
     """Collect the `ROUTES` of every feature; each of them needs a token."""
-    features = (keys, access, audit, limits, nodes, quotas, replica, secrets, slots, webhooks)
+    features = (keys, access, approvals, audit, limits, nodes, quotas, replica, secrets, slots, webhooks, wraps)
     return [route for feature in features for route in feature.ROUTES]
+
+
+def open_routes() -> list[ControllerRouterHandler]:
+    """Collect the routes of features that need no token: what the body holds is the credential."""
+    return [*wraps.OPEN_ROUTES]
 
 
 def _dependencies(services: Mapping[str, object]) -> dict[str, Provide]:

@@ -136,7 +136,7 @@ def _further_answers(handler: HTTPRouteHandler, types: list[Any]) -> Json:
 
 
 def _refusals(method: str, *, protected: bool) -> Json:
-    if not protected:
+    if not protected and method not in _WRITING:
         return {"503": {"$ref": "#/components/responses/Problem"}, "400": {"$ref": "#/components/responses/Problem"}}
     statuses = sorted((*_REFUSALS, *(_WRITE_REFUSALS if method in _WRITING else ())))
     return {str(status): {"$ref": "#/components/responses/Problem"} for status in statuses}

@@ -16,7 +16,7 @@ token that is wrong answers like one that never was, and is counted like a bad b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -30,10 +30,9 @@ from keyturn.kernel.envelope import EnvelopeError, open_under_phrase, seal_under
 from keyturn.kernel.secret import constant_time_equal
 from keyturn.storage.transaction import ChangeKind, Entry, RefusedError
 from keyturn.vault import wrap_store as store
-from keyturn.vault.paths import parse_path
 from keyturn.vault.wrap_store import Wrap
 from keyturn.wire.actions import Action
-from keyturn.wire.wraps import BYTES_MAX, CreateWrap, ShareSecret, WrapCreated, WrapInfo, WrapOpened
+from keyturn.wire.wraps import BYTES_MAX, CreateWrap, WrapCreated, WrapInfo, WrapOpened
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from keyturn.kernel.secret import Secret
     from keyturn.storage.keyring import Keyring
     from keyturn.storage.transaction import Transaction
-    from keyturn.wire.secrets import SecretValue
 
 PREFIX: Final = "kt"
 TAG: Final = "wrap"
@@ -56,14 +54,6 @@ ALARM_SECONDS: Final = 60.0
 ALARMS_KEPT: Final = 1024
 
 _CONTEXT: Final = b"keyturn wrap v1\0"
-
-
-class SecretValues(Protocol):
-    """Lets values out, having put it on record; implemented by `reading`."""
-
-    async def read(self, credentials: Credentials, path: str, *, version: int | None = None) -> SecretValue:
-        """Return what the secret holds."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +70,12 @@ NOBODY: Final = Bearer()
 class WrapService:
     """Wraps answers and opens them."""
 
-    def __init__(
-        self, door: Door, keyring: Keyring, unauthenticated: UnauthenticatedSink, secrets: SecretValues
-    ) -> None:
-        """Need the door, the keys of digests, a place to count bad tokens, and the reader of secrets."""
+    def __init__(self, door: Door, keyring: Keyring, unauthenticated: UnauthenticatedSink) -> None:
+        """Need the door, the keys of digests, and a place to count bad tokens."""
         self._door = door
         self._database = door.database
         self._keyring = keyring
         self._unauthenticated = unauthenticated
-        self._secrets = secrets
         self._alarmed: dict[str, float] = {}
 
     async def wrap(
@@ -139,33 +126,6 @@ class WrapService:
         detail: dict[str, Detail] = {"wrap": made.id, "creation_path": creation_path, "ttl_seconds": ttl_seconds}
         op.record(action, resource or f"wrap/{made.id}", kind=ChangeKind.AUDIT, entity="", detail=detail)
         return _created(made, token.reveal())
-
-    async def share(self, credentials: Credentials, path: str, request: ShareSecret) -> WrapCreated:
-        """Wrap what a secret holds, for somebody who need not have any right here.
-
-        Needs `secret.share` besides the right to the value, and an approval where a guard holds the reading back.
-        """
-        checked = parse_path(path)
-
-        def authorise(op: Operation) -> None:
-            op.authorise(Action.SECRET_SHARE, checked.resource, kind="secret", name=path)
-
-        await self._door.read(credentials, authorise)
-        value = await self._secrets.read(credentials, path, version=request.version)
-        data = {"path": value.path, "version": value.version, "fields": value.fields}
-
-        def work(op: Operation) -> WrapCreated:
-            authorise(op)
-            return self.wrap_within(
-                op,
-                f"api/v1/secret-share/{checked.text}",
-                data,
-                request.ttl_seconds,
-                action=Action.SECRET_SHARE,
-                resource=checked.resource.name,
-            )
-
-        return (await self._door.write(credentials, work)).value
 
     async def lookup(self, token: Secret, by: Bearer = NOBODY) -> WrapInfo:
         """Tell what a wrap is without opening it.
