@@ -48,7 +48,10 @@ class Places:
 
     async def of_mount(self, ask: Ask) -> Place:
         """Return the place of the route's mount; raises InputError for a name that no environment can have."""
-        mount = ask.parts["mount"]
+        return await self.environment(ask, ask.parts["mount"])
+
+    async def environment(self, ask: Ask, mount: str) -> Place:
+        """Return the place of a mount; raises InputError for a name that no environment can have."""
         if mount == SECRET:
             return Place((await self.workspace(ask)).default_environment)
         check_environment(mount)

@@ -100,3 +100,11 @@ def _match(template: tuple[str, ...], segments: list[str]) -> dict[str, str] | N
         elif part != segments[index]:
             return None
     return parts if len(template) == len(segments) else None
+
+
+def needs_no_token(template: str) -> bool:
+    """Tell whether a route is served without a token of the workspace: what opens a wrap or logs in brings its own."""
+    return template in _OPEN or template.startswith("sys/wrapping/")
+
+
+_OPEN: Final = frozenset({"sys/health", "sys/seal-status", "sys/leader", "sys/init", "auth/{method}/login"})
