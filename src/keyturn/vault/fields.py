@@ -27,15 +27,19 @@ NAME_CHARACTERS_MAX: Final = 256
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 
 
-def encode_fields(fields: Mapping[str, Any]) -> bytes:
-    """Check fields and return them as JSON; raises InputError or TooLargeError."""
-    if len(fields) > FIELDS_MAX:
-        raise InputError(f"there are {len(fields)} fields; expected at most {FIELDS_MAX}", field="fields")
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """Raise InputError for fields that could not be read back; call it before anything else walks them."""
     for name, value in fields.items():
         _check_name(name)
         fault = _fault(value)
         if fault is not None:
             raise InputError(f"field {shown(name)} {fault}", field="fields")
+
+
+def encode_fields(fields: Mapping[str, Any]) -> bytes:
+    """Return checked fields as JSON; raises InputError or TooLargeError when they are too many or too large."""
+    if len(fields) > FIELDS_MAX:
+        raise InputError(f"there are {len(fields)} fields; expected at most {FIELDS_MAX}", field="fields")
     encoded = msgspec.json.encode(fields)
     if len(encoded) > VALUE_BYTES_MAX:
         raise TooLargeError(
@@ -92,6 +96,8 @@ def _fault(value: object) -> str | None:
         elif isinstance(found, dict | list | tuple):
             if depth >= DEPTH_MAX:
                 return f"is nested deeper than {DEPTH_MAX} levels"
+            if isinstance(found, dict) and not all(isinstance(name, str) for name in found):
+                return "holds a name that is no text"
             waiting.extend((below, depth + 1) for below in _below(found))
         elif isinstance(found, float) and not math.isfinite(found):
             return "holds a number that JSON has none of"

@@ -12,6 +12,7 @@ from keyturn.access.moments import require_revision
 from keyturn.errors import not_found
 from keyturn.vault import listing, removal, rules, store
 from keyturn.vault.answers import secret_info, secret_written
+from keyturn.vault.fields import check_fields
 from keyturn.vault.paths import parse_path
 from keyturn.vault.writing import Writing, existing, new_secret, record, save
 from keyturn.wire.actions import Action
@@ -62,6 +63,7 @@ class VaultService:
         `too_many_pending`), InputError (`cas_required` and what a value must not be) or TooLargeError.
         """
         place = parse_path(path)
+        check_fields(request.fields)
         attempt = Attempt.of(credentials, Action.SECRET_PUT, idempotency, "put", place.text, request)
 
         def work(op: Operation) -> SecretWritten:
@@ -80,6 +82,7 @@ class VaultService:
         Raises NotFoundError when there is no current version, or it is deleted or destroyed.
         """
         place = parse_path(path)
+        check_fields(request.fields)
         attempt = Attempt.of(credentials, Action.SECRET_PUT, idempotency, "patch", place.text, request)
         return await self._write(
             credentials, Action.SECRET_PUT, place, attempt, lambda op: self._writing.patch(op, place, request)

@@ -60,8 +60,6 @@ class Writing:
         secret = existing(op, path)
         rules.check_set(request.cas, secret)
         current = rules.require_readable(_version(op, secret, secret.current), "current version", op.now)
-        # Checked before it is merged, which walks it.
-        encode_fields(request.fields)
         held = decode_fields(open_version(self.keyring, op.connection, secret, current))
         merged = merge_fields(held, request.fields)
         return self._write(op, Action.SECRET_PUT, secret, merged, {"patched": current.number})
