@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from keyturn.access import rules, store
+from keyturn.access.known_callers import KnownCallers
 from keyturn.audit.leaf import Actor, Detail, Leaf, Outcome
 from keyturn.errors import (
     BrokenInvariantError,
@@ -248,14 +249,32 @@ class Door:
         try:
             return await running
         except UnauthenticatedError:
-            self._unauthenticated.count(credentials.ip, self.database.clock.now())
+            self.count_unauthenticated(credentials)
             raise
+
+    def known_callers(self) -> KnownCallers:
+        """Return a memory of callers for somebody who runs the operations of many in one write transaction.
+
+        Whoever does so records each operation as a unit of `write` would, and calls `count_unauthenticated` for those
+        whose tokens are not valid.
+        """
+        return KnownCallers(self._tokens)
+
+    def count_unauthenticated(self, credentials: Credentials) -> None:
+        """Count a token that was not valid."""
+        self._unauthenticated.count(credentials.ip, self.database.clock.now())
 
     def authenticate(self, connection: Connection, credentials: Credentials, now: float) -> Caller:
         """Return the caller as the database knows it now; raises UnauthenticatedError, which nobody has counted yet."""
         owner = self._tokens.prove(connection, credentials.token.reveal(), now)
         caller = None if owner is None else store.load_caller(connection, owner, credentials)
         if caller is None:
-            message = "the bearer token is not valid"
-            raise UnauthenticatedError(message, hint="use a management token; `keyturn login` stores one")
+            raise unauthenticated()
         return caller
+
+
+def unauthenticated() -> UnauthenticatedError:
+    """Build the one answer for every token that is not valid now."""
+    return UnauthenticatedError(
+        "the bearer token is not valid", hint="use a management token; `keyturn login` stores one"
+    )

@@ -72,11 +72,15 @@ class Entry:
 
 @dataclass(slots=True)
 class Transaction:
-    """What a unit of work sees: a connection inside a transaction, the time, and a place for its entries."""
+    """What a unit of work sees: a connection inside a transaction, the time, and a place for its entries.
+
+    `before` are the entries of the units that ran before it in the same transaction; they have no number yet.
+    """
 
     connection: Connection
     now: float
     entries: list[Entry] = field(default_factory=list)
+    before: Sequence[Entry] = ()
 
     def append(self, entry: Entry) -> None:
         """Add an entry; it gets its number in the last step before COMMIT."""
@@ -125,7 +129,7 @@ def run_units(
     outcomes: list[Outcome] = []
     entries: list[Entry] = []
     for work in works:
-        transaction = Transaction(connection, now)
+        transaction = Transaction(connection, now, before=tuple(entries))
         savepoint = connection.begin_nested()
         try:
             value = work(transaction)
