@@ -17,7 +17,7 @@ from keyturn.compat.vault.bodies import RoleBody, SecretIdBody
 from keyturn.compat.vault.refusing import refuse_given
 from keyturn.compat.vault.tokens import scopes_of
 from keyturn.compat.vault.translation import words
-from keyturn.errors import ConflictError, InputError, NotFoundError
+from keyturn.errors import InputError, NotFoundError
 from keyturn.http.body import printable
 from keyturn.kernel.clock import parse_rfc3339
 from keyturn.wire.access import CreatePrincipal
@@ -139,18 +139,14 @@ class ApproleOperations:
         request = _checked(
             {**values, "name": name, "principal": body.principal or name, "approle": binding}, CreateLoginRole
         )
-        if body.principal is None:
-            await self._own_principal(ask, name)
-        await self._logins.roles.create(ask.credentials, ask.parts["method"], request)
-
-    async def _own_principal(self, ask: Ask, name: str) -> None:
+        await self._logins.methods.read(ask.credentials, ask.parts["method"])
         try:
-            await self._principals.read(ask.credentials, name)
+            await self._logins.roles.create(ask.credentials, ask.parts["method"], request)
         except NotFoundError:
-            try:
-                await self._principals.create(ask.credentials, CreatePrincipal(kind="service", name=name))
-            except ConflictError:
-                return  # there is one that this caller may not read; whether it may be used is decided with the role
+            if body.principal is not None:
+                raise
+            await self._principals.create(ask.credentials, CreatePrincipal(kind="service", name=name))
+            await self._logins.roles.create(ask.credentials, ask.parts["method"], request)
 
     # --- secret-ids --------------------------------------------------------------------------------------------------
 
