@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from keyturn.telemetry.metrics import Family, Sample, counter
 from keyturn.vault.approvals import ApprovalService
+from keyturn.vault.fingerprints import Fingerprints
+from keyturn.vault.reading import SecretReader
 from keyturn.vault.service import VaultService
 from keyturn.vault.wrapping import WrapService
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import asyncio
+    from collections.abc import Iterator
 
-    from keyturn.access.door import Door, Operation, UnauthenticatedSink
+    from keyturn.access.door import Door, UnauthenticatedSink
     from keyturn.storage.keyring import Keyring
-    from keyturn.vault.model import Secret
-
-
-class _NoFingerprints:
-    def store(self, op: Operation, secret: Secret, sequence: int, fields: Mapping[str, Any]) -> None:
-        """Remember nothing."""
+    from keyturn.vault.reading_ports import ChangeNews
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +28,38 @@ class VaultParts:
     vault: VaultService
     approvals: ApprovalService
     wraps: WrapService
+    reader: SecretReader
 
     def services(self) -> dict[str, object]:
         """What routes may ask for by name."""
-        return {"vault": self.vault, "approvals": self.approvals, "wraps": self.wraps}
+        return {
+            "vault": self.vault,
+            "approvals": self.approvals,
+            "wraps": self.wraps,
+            "secret_reader": self.reader,
+        }
+
+    def families(self) -> Iterator[Family]:
+        """What a scrape is told of reads."""
+        meter = self.reader.meter
+        outcomes = [Sample("_total", {"outcome": outcome}, count) for outcome, count in sorted(meter.outcomes.items())]
+        yield Family("keyturn_secret_reads", "Reads of secrets, by outcome.", "counter", outcomes)
+        yield counter("keyturn_secret_read_stalls", "Reads refused because they could not be recorded.", meter.stalls)
+        yield Family("keyturn_secret_read_batch", "Reads that shared a commit.", "histogram", meter.sizes.samples({}))
 
 
-def open_vault(door: Door, keyring: Keyring, unauthenticated: UnauthenticatedSink) -> VaultParts:
+def open_vault(
+    door: Door,
+    keyring: Keyring,
+    unauthenticated: UnauthenticatedSink,
+    news: ChangeNews,
+    draining: asyncio.Event,
+) -> VaultParts:
     """Wire the vault's services."""
-    approvals = ApprovalService(door)
+    approvals, fingerprints = ApprovalService(door), Fingerprints(keyring)
     return VaultParts(
-        vault=VaultService(door, keyring, _NoFingerprints(), approvals),
+        vault=VaultService(door, keyring, fingerprints, approvals),
         approvals=approvals,
         wraps=WrapService(door, keyring, unauthenticated),
+        reader=SecretReader(door, keyring, approvals, fingerprints, news, draining),
     )
