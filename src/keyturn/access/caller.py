@@ -35,6 +35,8 @@ class TokenOwner:
     """Who logged in, where the token came from a login: such as the `sub` of a JWT; empty for a management token."""
     login_role: str | None = None
     """The id of the login role that gave the token."""
+    cidrs: tuple[str, ...] = ()
+    """Where the token may be used from; empty does not restrict."""
 
 
 @dataclass(frozen=True, slots=True)

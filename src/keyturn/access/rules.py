@@ -168,6 +168,11 @@ def may_issue_token(
     )
 
 
+def within(cidrs: tuple[str, ...], ip: str | None) -> bool:
+    """Tell whether an address lies in one of the networks; an unknown address lies in none."""
+    return _networks(cidrs).contain(ip)
+
+
 def outlasts(caller: Caller, end: float | None) -> bool:
     """Tell whether what ends then (None is never) would outlast the caller's token."""
     return caller.token_expires_at is not None and (end is None or end > caller.token_expires_at)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from sqlalchemy import bindparam, func, insert, select, update
 
+from keyturn.access import rules
 from keyturn.access.caller import Caller, Conditions, Credentials, Grant, TokenOwner
 from keyturn.access.model import Member, Principal, Role, StoredGrant, Workspace
 from keyturn.storage.schema import access_grant, issued_key, keyspace, principal, role, role_member, workspace
@@ -53,7 +54,12 @@ _LOCKED_CAPS = _CAPS.with_for_update()
 
 
 def load_caller(connection: Connection, owner: TokenOwner, credentials: Credentials) -> Caller | None:
-    """Return the caller that a proven token stands for, or None when its principal or workspace is disabled."""
+    """Return the caller that a proven token stands for.
+
+    None when its principal or workspace is disabled, or the token may not be used from where the request came from.
+    """
+    if owner.cidrs and not rules.within(owner.cidrs, credentials.ip):
+        return None
     row = connection.execute(_CALLER, {"principal": owner.principal, "workspace": owner.workspace}).first()
     if row is None:
         return None
