@@ -28,6 +28,7 @@ from keyturn.audit.sinks import open_sink
 from keyturn.audit.unauthenticated import Unauthenticated
 from keyturn.bootstrap.limiting import make_limiter, start_limiter, stop_limiter
 from keyturn.bootstrap.preparation import open_database, require_servable
+from keyturn.bootstrap.root_keys import LOOK_EVERY_SECONDS, RootKeyParts, open_root_keys, rotate_aged
 from keyturn.bootstrap.vault import VaultParts, open_vault
 from keyturn.errors import KeyturnError
 from keyturn.kernel.clock import Clock
@@ -55,6 +56,7 @@ from keyturn.storage.confirmer import Confirmer
 from keyturn.storage.follower import Follower
 from keyturn.storage.kek import load_provider
 from keyturn.storage.keyring import Keyring
+from keyturn.storage.keyring_news import KeyringNews
 from keyturn.storage.migrate import require_current
 from keyturn.storage.retention import run_retention
 from keyturn.storage.schema import workspace
@@ -95,6 +97,7 @@ class Application:
     node: str
     database: Database
     keyring: Keyring
+    root_keys: RootKeyParts
     unauthenticated: Unauthenticated
     door: Door
     access: AccessService
@@ -153,6 +156,7 @@ class Application:
             "webhooks": self.webhooks,
             "deliveries": self.deliveries,
             **self.vault.services(),
+            **self.root_keys.services(),
             "draining": self.draining,
         }
 
@@ -178,6 +182,7 @@ class Application:
         self._run("webhooks", lambda: self.webhook_dispatcher.run(self._stop))
         self._run("look-around", self._look_around)
         self._run("retention", self._retain)
+        self._run("workspace-keys", self._rotate_aged)
         _log.info("node started", node=self.node, database=self.database.dialect)
 
     def drain(self) -> None:
@@ -195,6 +200,7 @@ class Application:
         self.drain()
         self._stop.set()
         await _quietly("usage", self.usage_collector.stop)
+        await _quietly("secret reads", self.vault.reader.stop)
         await _quietly("quotas", self.quota_keeper.stop)
         await _quietly("rehasher", self.rehasher.stop)
         await _quietly("limiter", lambda: stop_limiter(self.limiter))
@@ -263,6 +269,12 @@ class Application:
             await _quietly("retention", lambda: run_retention(self.database, self.node))
             await asyncio.sleep(RETENTION_EVERY_SECONDS)
 
+    async def _rotate_aged(self) -> None:
+        days = self.settings.workspace_key_days
+        while True:
+            await _quietly("workspace keys", lambda: rotate_aged(self.database, self.keyring, self.node, days))
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
 
 def open_application(settings: Settings) -> Application:
     """Wire one worker together for the running event loop; nothing is opened before `start`."""
@@ -291,7 +303,9 @@ def open_application(settings: Settings) -> Application:
     )
     news = News()
     quota_keeper = QuotaKeeper(database, clock, node, settings.data / "quotas")
-    follower = Follower(database, [replication, QuotaNews(quota_keeper), news], [replication, confirmer, news])
+    follower = Follower(
+        database, [replication, QuotaNews(quota_keeper), KeyringNews(keyring), news], [replication, confirmer, news]
+    )
     replication.resync = follower.resync
     proofs = CallerProofs(door, source, replication.replica, callers, follower, unauthenticated, clock)
     lookup = Lookup(database, door, source, proofs, follower, clock)
@@ -306,6 +320,7 @@ def open_application(settings: Settings) -> Application:
         node=node,
         database=database,
         keyring=keyring,
+        root_keys=open_root_keys(door, keyring),
         unauthenticated=unauthenticated,
         door=door,
         access=AccessService(door, authority, authority),
@@ -345,7 +360,7 @@ def open_application(settings: Settings) -> Application:
         audit_builder=Builder(database, keyring, node, [] if sink is None else [sink]),
         webhooks=WebhookService(door, keyring, settings.webhook_allow),
         deliveries=DeliveryService(door),
-        vault=open_vault(door, keyring, unauthenticated),
+        vault=open_vault(door, keyring, unauthenticated, news, draining),
         webhook_dispatcher=Dispatcher(database, keyring, node, HttpSender(settings.webhook_allow)),
         metrics=Metrics(node, settings.data if settings.workers > 1 else None),
         draining=draining,

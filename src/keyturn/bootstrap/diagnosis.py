@@ -31,7 +31,7 @@ from keyturn.storage.backup import serving_is_refused
 from keyturn.storage.change_log import read_head
 from keyturn.storage.engine import make_database
 from keyturn.storage.kek import load_provider
-from keyturn.storage.keyring import Keyring, wanted_keks
+from keyturn.storage.keyring import Keyring, require_in_use, wanted_keks
 from keyturn.storage.migrate import HEAD_REVISION, current_revision, require_current
 from keyturn.storage.schema import audit_leaf, audit_tree, usage_loss
 from keyturn.usage.tally import left_behind
@@ -255,9 +255,21 @@ async def _root_key(settings: Settings, database: Database) -> Finding:
     try:
         provider = load_provider(settings, create=False, wanted=wanted)
         await database.read(Keyring(provider).check)
+        await database.read(partial(_require_in_use, provider.id))
+        await asyncio.to_thread(provider.prove)
     except KeyturnError as error:
         return fault("root_key", error)
-    return Finding("root_key", "ok", f"{provider.id}" if wanted else f"{provider.id}, and nothing is sealed yet")
+    if not wanted:
+        return Finding("root_key", "ok", f"{provider.id}, and nothing is sealed yet")
+    others = [kek_id for kek_id in wanted if kek_id != provider.id]
+    if others:
+        said = f"{provider.id} seals, and there are workspace keys under {' and '.join(others)} still"
+        return Finding("root_key", "warn", said, "run `keyturn root-key rewrap`, then retire the old one")
+    return Finding("root_key", "ok", provider.id)
+
+
+def _require_in_use(kek_id: str, connection: Connection) -> None:
+    require_in_use(connection, kek_id)
 
 
 def _root_key_alone(settings: Settings) -> Finding:

@@ -25,7 +25,7 @@ from keyturn.errors import ConfigError, ConflictError
 from keyturn.kernel.clock import Clock, rfc3339
 from keyturn.keys.authority import SystemTokens
 from keyturn.storage.kek import load_provider
-from keyturn.storage.keyring import Keyring, wanted_keks
+from keyturn.storage.keyring import Keyring, require_in_use, wanted_keks
 from keyturn.storage.migrate import migrate, require_current
 from keyturn.storage.schema import fact, workspace, workspace_key
 from keyturn.storage.sqlite import SqliteDatabase
@@ -110,8 +110,11 @@ async def _prepare(settings: Settings) -> Preparation:
         await database.read(require_servable)
         has_data = await database.read(_has_data)
         wanted = await database.read(wanted_keks)
-        keyring = Keyring(load_provider(settings, create=not has_data, wanted=wanted))
+        root_keys = load_provider(settings, create=not has_data, wanted=wanted)
+        keyring = Keyring(root_keys)
         await database.read(keyring.check)
+        await database.read(lambda connection: require_in_use(connection, root_keys.id))
+        await asyncio.to_thread(root_keys.prove)
         path = settings.data / TOKEN_NAME
         founded = await _found(database, keyring, path)
         if not founded:

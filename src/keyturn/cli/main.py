@@ -22,6 +22,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("keyturn.cli.run:run", "Run a program with held secrets in its environment."),
     "template": ("keyturn.cli.templates:template", "Fill held secrets into text."),
     "secrets": ("keyturn.cli.secrets:secrets", "Hold secrets for the APIs that you use."),
+    "guards": ("keyturn.cli.approvals:guards", "Hold actions on secrets back until a second principal approves."),
+    "approvals": ("keyturn.cli.approvals:approvals", "Ask for approval, and decide what others ask for."),
+    "wrap": ("keyturn.cli.wraps:wrap", "Wrap a JSON object that can be opened once."),
+    "unwrap": ("keyturn.cli.wraps:unwrap", "Open a wrap."),
     "usage": ("keyturn.cli.usage:usage", "Show how keys are used."),
     "audit": ("keyturn.cli.audit:audit", "Read, export and verify the audit log."),
     "quotas": ("keyturn.cli.quotas:quotas", "Look at balances, and top them up."),
@@ -36,6 +40,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("keyturn.cli.doctor:doctor", "Look for faults in the set-up and name the cause."),
     "backup": ("keyturn.cli.offline:backup", "Write a backup of the database."),
     "restore": ("keyturn.cli.offline:restore", "Restore a backup into an empty database."),
+    "root-key": ("keyturn.cli.root_keys:root_key", "Rotate the root key while the server runs."),
+    "workspace-keys": ("keyturn.cli.root_keys:workspace_keys", "Rotate, reseal and destroy workspace keys."),
     "admin-token": ("keyturn.cli.offline:admin_token", "Issue a break-glass admin token, offline."),
 }
 """Every command: where it lives, and its line in `keyturn --help`."""

@@ -20,6 +20,8 @@ from keyturn.http import (
     problems,
     quotas,
     replica,
+    root_keys,
+    secret_reading,
     secrets,
     slots,
     webhooks,
@@ -27,7 +29,7 @@ from keyturn.http import (
 )
 from keyturn.http.body import BODY_BYTES_MAX, printable
 from keyturn.http.lanes import VERIFY_PATH
-from keyturn.http.parameters import query_names, untextual_names
+from keyturn.http.parameters import query_names, repeated_names, untextual_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,7 +87,7 @@ async def require_known_query(request: Request[Any, Any, Any]) -> None:
         if name not in known:
             hint = f"known here: {', '.join(sorted(known))}" if known else "this operation takes none"
             raise InputError(f"{shown}: not a query parameter of this operation", field=shown, hint=hint)
-        if name in given:
+        if name in given and name not in repeated_names(request.route_handler):
             raise InputError(f"{shown}: given more than once", field=shown)
         if value.lower() == "null" and name in untextual_names(request.route_handler):
             raise InputError(f"{shown}: null is not a value; leave the parameter out", field=shown)
@@ -94,7 +96,22 @@ async def require_known_query(request: Request[Any, Any, Any]) -> None:
 
 def feature_routes() -> list[ControllerRouterHandler]:
     """Collect the `ROUTES` of every feature; each of them needs a token."""
-    features = (keys, access, approvals, audit, limits, nodes, quotas, replica, secrets, slots, webhooks, wraps)
+    features = (
+        keys,
+        access,
+        approvals,
+        audit,
+        limits,
+        nodes,
+        quotas,
+        replica,
+        root_keys,
+        secrets,
+        secret_reading,
+        slots,
+        webhooks,
+        wraps,
+    )
     return [route for feature in features for route in feature.ROUTES]
 
 

@@ -21,6 +21,7 @@ from keyturn.kernel import envelope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from keyturn.config import Settings
 
@@ -81,10 +82,12 @@ class KekProvider(ABC):
         message = f"root key {self.id} is not kept by Keyturn, so a new one is not made here"
         raise KekError(message, hint="make the key where yours are kept, and put it first in the settings")
 
-    def take(self, kek_id: str) -> str:
-        """Remove a root key that is kept here, and return its text; raises KekError where that is not done here."""
-        message = f"root key {kek_id} is not kept by Keyturn, so it is not removed here"
-        raise KekError(message, hint="take it out of the settings; keep it while backups need it")
+    def take(self, kek_id: str, keep: Path | None) -> bool:  # noqa: ARG002 -- for providers that keep their keys
+        """Remove a root key that is kept here, having written it to the file `keep`; False when it is kept elsewhere.
+
+        Raises KekError when it is the one that seals, or a file cannot be written; nothing is removed then.
+        """
+        return False
 
 
 class RootKeys(KekProvider):
@@ -132,12 +135,13 @@ class RootKeys(KekProvider):
         """Make a root key of the first provider."""
         return self._providers[0].add()
 
-    def take(self, kek_id: str) -> str:
+    def take(self, kek_id: str, keep: Path | None) -> bool:
         """Remove a root key of whichever provider has it."""
-        return self._holder(kek_id).take(kek_id)
+        provider = self._find(kek_id)
+        return provider is not None and provider.take(kek_id, keep)
 
     def asks_a_service(self, kek_id: str) -> bool:
-        """Tell whether unwrapping under a root key asks a service."""
+        """Ask the provider that has the root key."""
         return self._holder(kek_id).remote
 
     def prove(self) -> None:

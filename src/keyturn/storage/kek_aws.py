@@ -56,7 +56,7 @@ class AwsKek(RemoteKek):
         bounds = Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=ANSWER_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": 2},
+            retries={"mode": "standard", "total_max_attempts": 1},
         )
         try:
             client = boto3.client(

@@ -41,7 +41,7 @@ class AzureKek(RemoteKek):
         """Use an SDK credential and, beyond the defaults, options of the SDK's clients; nothing is asked."""
         super().__init__([_checked(key) for key in keys])
         self._credential = credential
-        bounds = {"connection_timeout": CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS, "retry_total": 1}
+        bounds = {"connection_timeout": CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS, "retry_total": 0}
         self._options = {**bounds, **options}
 
     @classmethod

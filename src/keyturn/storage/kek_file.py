@@ -65,16 +65,13 @@ class FileKek(HeldKeks):
         self.refresh()
         return kek_id
 
-    def take(self, kek_id: str) -> str:
-        """Remove a line that is not the last; nothing happens when it is gone already."""
+    def take(self, kek_id: str, keep: Path | None) -> bool:
+        """Remove a line that is not the last; harmless when it is gone already."""
         with readable(self.path), alone(self.path):
-            keys = _read(self.path)
-            if keys[-1][0] == kek_id:
-                message = f"root key {kek_id} is the one that seals, so it is not removed from {self.path}"
-                raise KekError(message, hint="run `keyturn root-key rotate` and rewrap first")
-            replace_private(self.path, "".join(encode(*one) for one in keys if one[0] != kek_id))
+            lines = {found: encode(found, key) for found, key in _read(self.path)}
+            remove_line(self.path, lines, kek_id, keep)
         self.refresh()
-        return "".join(encode(*one) for one in keys if one[0] == kek_id)
+        return True
 
 
 @contextmanager
@@ -129,6 +126,20 @@ def replace_private(path: Path, text: str) -> None:
         waiting.unlink()
         raise
     _sync(path.parent)
+
+
+def remove_line(path: Path, lines: dict[str, str], kek_id: str, keep: Path | None) -> None:
+    """Write the lines again without one, which is written to `keep` first; raises KekError for the last line."""
+    if kek_id not in lines:
+        return
+    if kek_id == next(reversed(lines)):
+        message = f"root key {kek_id} is the one that seals, so it is not removed from {path}"
+        raise KekError(message, hint="make a newer one with `keyturn root-key rotate`, and rewrap")
+    if keep is not None:
+        create_private(keep, lines[kek_id])
+        if read_private(keep) != lines[kek_id]:
+            raise KekError(f"{keep} exists and holds something else", hint="name another file; nothing was removed")
+    replace_private(path, "".join(line for found, line in lines.items() if found != kek_id))
 
 
 def _read(path: Path) -> list[tuple[str, Secret]]:

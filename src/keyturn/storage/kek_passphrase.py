@@ -21,7 +21,7 @@ from keyturn.errors import KekError
 from keyturn.kernel import envelope
 from keyturn.kernel.ids import is_id, new_id
 from keyturn.kernel.secret import Secret, constant_time_equal, random_bytes
-from keyturn.storage.kek_file import alone, create_private, read_private, readable, replace_private
+from keyturn.storage.kek_file import alone, create_private, read_private, readable, remove_line, replace_private
 from keyturn.storage.kek_held import HeldKeks, decoded
 
 if TYPE_CHECKING:
@@ -107,16 +107,12 @@ class PassphraseKek(HeldKeks):
         self.refresh()
         return made.kek_id
 
-    def take(self, kek_id: str) -> str:
-        """Remove a line that is not the last; nothing happens when it is gone already."""
+    def take(self, kek_id: str, keep: Path | None) -> bool:
+        """Remove a line that is not the last; harmless when it is gone already."""
         with readable(self._path), alone(self._path):
-            found = _read(self._path)
-            if found[-1].kek_id == kek_id:
-                message = f"root key {kek_id} is the one that seals, so it is not removed from {self._path}"
-                raise KekError(message, hint="run `keyturn root-key rotate` and rewrap first")
-            replace_private(self._path, "".join(one.line() for one in found if one.kek_id != kek_id))
+            remove_line(self._path, {one.kek_id: one.line() for one in _read(self._path)}, kek_id, keep)
         self.refresh()
-        return "".join(one.line() for one in found if one.kek_id == kek_id)
+        return True
 
 
 def _read(path: Path) -> list[Derivation]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from keyturn.storage.kek import KekProvider
+    from keyturn.storage.kek import KekProvider, Wrapped
 
 OPEN: Final = "open"
 DESTROYED: Final = "destroyed"
@@ -92,14 +92,16 @@ class Keyring:
                 raise KekError(error.message, hint=error.hint, internal=error.internal) from error
             proven.add(row.kek_id)
 
-    def create_workspace_key(self, connection: Connection, workspace: str, now: float) -> str:
-        """Make and store a new workspace key; it becomes the one that seals.  Returns its id.
+    def create_workspace_key(
+        self, connection: Connection, workspace: str, now: float, made: Wrapped | None = None
+    ) -> str:
+        """Store a new workspace key; it becomes the one that seals.  Returns its id.
 
+        `made` is what `wrapped_key` gave before the transaction, so that no service is asked within.
         Raises KekError when the root key was retired meanwhile, UnavailableError when its service is out of reach.
         """
-        key = envelope.new_key()
         key_id = new_id("wsk", now)
-        made = self.provider.wrap(key)
+        made = made or self.wrapped_key()
         require_in_use(connection, made.kek_id)
         connection.execute(
             insert(workspace_key).values(
@@ -107,6 +109,10 @@ class Keyring:
             )
         )
         return key_id
+
+    def wrapped_key(self) -> Wrapped:
+        """Make a new workspace key, wrapped; may ask a service."""
+        return self.provider.wrap(envelope.new_key())
 
     def newest(self, connection: Connection, workspace: str) -> str | None:
         """Return the id of the workspace key that seals; None when there is none yet."""
