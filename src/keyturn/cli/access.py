@@ -10,6 +10,7 @@ import click
 from keyturn.cli.output import emit, fields, json_option, table
 from keyturn.cli.session import Reply, open_session
 from keyturn.errors import InputError, not_found
+from keyturn.wire.capabilities import CAPABILITIES, actions_of, path_resource
 
 if TYPE_CHECKING:
     from keyturn.cli.session import Session
@@ -329,8 +330,16 @@ def grants() -> None:
 @grants.command("create")
 @click.option("--principal", help="Whom to grant it to, by id or name.")
 @click.option("--role", help="The role to grant it to.")
-@click.option("--action", "actions", multiple=True, required=True, help="Such as key.issue or key.*; repeatable.")
-@click.option("--resource", required=True, help="Such as key/orders/* or *.")
+@click.option("--action", "actions", multiple=True, help="Such as key.issue or key.*; repeatable.")
+@click.option(
+    "--capability",
+    "capabilities",
+    multiple=True,
+    type=click.Choice(sorted(CAPABILITIES)),
+    help="Actions on secrets that go together; repeatable.",
+)
+@click.option("--resource", help="Such as key/orders/* or *.")
+@click.option("--path", metavar="PATTERN", help="Secrets, such as production/payments/*; in place of --resource.")
 @click.option("--environment", "environments", multiple=True, help="Only resources of this environment; repeatable.")
 @click.option("--cidr", "cidrs", multiple=True, help="Only callers from this network; repeatable.")
 @click.option("--not-before", metavar="TIME", help="Only from then on, RFC 3339.")
@@ -341,23 +350,23 @@ def create_grant(
     principal: str | None,
     role: str | None,
     actions: tuple[str, ...],
-    resource: str,
-    environments: tuple[str, ...],
-    cidrs: tuple[str, ...],
-    not_before: str | None,
-    not_after: str | None,
+    capabilities: tuple[str, ...],
+    resource: str | None,
+    path: str | None,
     as_json: bool,
+    **given: tuple[str, ...] | str | None,
 ) -> None:
     """Grant actions on a resource pattern; nobody grants more than they hold."""
+    if not (actions or capabilities) or (resource is None) == (path is None):
+        message = "expected --action or --capability, and one of --resource and --path"
+        raise InputError(message, hint="for example --capability read --path 'production/payments/*'")
     session = open_session()
-    conditions: dict[str, Any] = {"environments": environments, "cidrs": cidrs}
-    conditions |= {} if not_before is None else {"not_before": not_before}
-    conditions |= {} if not_after is None else {"not_after": not_after}
+    conditions = {name: value for name, value in given.items() if value is not None}
     body = {
         "principal": None if principal is None else _principal_id(session, principal),
         "role": role,
-        "actions": actions,
-        "resource": resource,
+        "actions": (*actions, *actions_of(capabilities)),
+        "resource": resource if path is None else path_resource(path),
         "conditions": conditions,
     }
     _show(session.post("/grants", body, idempotency=True), as_json=as_json)
