@@ -157,6 +157,7 @@ class Observation:
         yield counter("keyturn_webhook_dead", "Deliveries given up.", webhooks.dead)
         yield counter("keyturn_webhook_failures", "Rounds of the dispatcher that failed.", webhooks.failures)
         yield from limiter_families(application.limiter)
+        yield from application.vault.families()
         waiting = sum(sink.waiting for sink in builder.sinks)
         yield gauge("keyturn_checkpoints_waiting", "Checkpoints not yet delivered to the sink.", waiting)
 

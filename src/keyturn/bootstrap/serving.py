@@ -17,15 +17,18 @@ from keyturn.bootstrap.application import open_application
 from keyturn.bootstrap.folder import FolderLock, create_folder
 from keyturn.bootstrap.observation import Observation
 from keyturn.bootstrap.preparation import prepare
+from keyturn.bootstrap.vault_dialect import open_vault_edge
 from keyturn.compat.unkey.edge import PREFIX as UNKEY_PREFIX
 from keyturn.compat.unkey.edge import UnkeyEdge
 from keyturn.compat.unkey.operations import UnkeyOperations
+from keyturn.compat.vault.asking import PREFIX as VAULT_PREFIX
 from keyturn.config import load_settings
 from keyturn.http import documents, health, introspection, serve
 from keyturn.http.app import create_app
 from keyturn.http.edge import EdgeSettings
 from keyturn.http.forward_auth import ForwardAuthLane
 from keyturn.http.lanes import Gate
+from keyturn.http.secret_lane import SecretLane
 from keyturn.http.verify_lane import VerifyLane
 from keyturn.telemetry.logs import configure_logging
 
@@ -124,7 +127,8 @@ STOP_MARGIN_SECONDS: Final = 1.0
 def build_gate(application: Application) -> Gate:
     """Build everything that answers HTTP for an application."""
     settings = application.settings
-    services: dict[str, Any] = {**application.services(), "monitor": Observation(application).monitor()}
+    monitor = Observation(application).monitor()
+    services: dict[str, Any] = {**application.services(), "monitor": monitor}
     router = create_app(
         services,
         EdgeSettings(settings.trusted_proxies, application.node),
@@ -157,8 +161,21 @@ def build_gate(application: Application) -> Gate:
     return Gate(
         cast("AsgiApp", router),
         lane,
-        mounted={UNKEY_PREFIX: unkey},
+        mounted={UNKEY_PREFIX: unkey, VAULT_PREFIX: open_vault_edge(application, monitor)},
         forward_auth=forward_auth,
+        secrets=secret_lane(application),
+        draining=application.draining,
+        observe=application.metrics.requests.observe,
+        over_tls=settings.serves_tls or settings.tls == "terminated",
+    )
+
+
+def secret_lane(application: Application) -> SecretLane:
+    """Build the lane of reads."""
+    settings = application.settings
+    return SecretLane(
+        application.vault.reader,
+        trusted_proxies=settings.trusted_proxies,
         draining=application.draining,
         observe=application.metrics.requests.observe,
         over_tls=settings.serves_tls or settings.tls == "terminated",

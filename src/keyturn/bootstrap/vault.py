@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from keyturn.access.door import Door, UnauthenticatedSink
     from keyturn.storage.keyring import Keyring
+    from keyturn.vault.batch import ReadMeter
     from keyturn.vault.reading_ports import ChangeNews
 
 
@@ -45,7 +46,7 @@ class VaultParts:
         outcomes = [Sample("_total", {"outcome": outcome}, count) for outcome, count in sorted(meter.outcomes.items())]
         yield Family("keyturn_secret_reads", "Reads of secrets, by outcome.", "counter", outcomes)
         yield counter("keyturn_secret_read_stalls", "Reads refused because they could not be recorded.", meter.stalls)
-        yield Family("keyturn_secret_read_batch", "Reads that shared a commit.", "histogram", meter.sizes.samples({}))
+        yield Family("keyturn_secret_read_batch", "Reads that shared a commit.", "histogram", _sizes(meter))
 
 
 def open_vault(
@@ -63,3 +64,14 @@ def open_vault(
         wraps=WrapService(door, keyring, unauthenticated),
         reader=SecretReader(door, keyring, approvals, fingerprints, news, draining),
     )
+
+
+def _sizes(meter: ReadMeter) -> list[Sample]:
+    samples = [
+        Sample("_bucket", {"le": repr(float(bound))}, sum(n for size, n in meter.sizes.items() if size <= bound))
+        for bound in (1, 2, 4, 8, 16, 32)
+    ]
+    samples.append(Sample("_bucket", {"le": "+Inf"}, meter.batches))
+    samples.append(Sample("_count", {}, meter.batches))
+    samples.append(Sample("_sum", {}, sum(size * n for size, n in meter.sizes.items())))
+    return samples

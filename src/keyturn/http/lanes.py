@@ -1,8 +1,8 @@
 """The gate in front of everything: sends the hot calls to lanes of their own, all else to the router.
 
-The lanes of verify and of forward authentication are handed their calls untouched.  Every other request gets, here
-and once: a request id that is echoed, security headers, a refusal of targets that are not clean text, HEAD and OPTIONS
-for every route, a count of its outcome, and `Connection: close` while the server stops.
+The lanes of verify, of forward authentication and of reads of secrets are handed their calls untouched.  Every other
+request gets, here and once: a request id that is echoed, security headers, a refusal of targets that are not clean
+text, HEAD and OPTIONS for every route, a count of its outcome, and `Connection: close` while the server stops.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from keyturn.http.edge import scope_request_id
 from keyturn.http.encoded_names import leave_encoded
 from keyturn.http.forward_auth import dialect_of
 from keyturn.http.peer import require_clean_target
+from keyturn.http.secret_lane import is_read
 from keyturn.kernel.clock import boottime
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Gate:
         verify: AsgiApp | None,
         *,
         forward_auth: AsgiApp | None = None,
+        secrets: AsgiApp | None = None,
         mounted: Mapping[str, AsgiApp] | None = None,
         draining: asyncio.Event,
         observe: Observe | None = None,
@@ -74,6 +76,7 @@ class Gate:
         self._router = router
         self._verify = verify
         self._forward_auth = forward_auth
+        self._secrets = secrets
         self._mounted = dict(mounted or {})
         self._draining = draining
         self._observe = observe
@@ -88,6 +91,8 @@ class Gate:
             return self._forward_auth(scope, receive, send)
         if scope["type"] != "http":
             return self._router(scope, receive, send)
+        if self._secrets is not None and is_read(scope):
+            return self._secrets(scope, receive, send)
         if self._mounted:
             path: str = scope["path"]
             application = self._mounted.get(path[: path.find("/", 1) + 1])

@@ -37,6 +37,16 @@ def query_names(handler: HTTPRouteHandler) -> frozenset[str]:
 
 
 @cache
+def repeated_names(handler: HTTPRouteHandler) -> frozenset[str]:
+    """Return the query parameters that may be given more than once."""
+    return frozenset(
+        parameter.kwarg_definition.name or parameter.name
+        for parameter in declared_parameters(handler)
+        if isinstance(parameter.kwarg_definition, ParameterKwarg) and parameter.is_non_string_sequence
+    )
+
+
+@cache
 def wire_names(handler: HTTPRouteHandler) -> dict[str, str]:
     """Map the Python name of each parameter to the name a caller knows."""
     return {
