@@ -10,6 +10,7 @@ from keyturn.vault.approvals import ApprovalService
 from keyturn.vault.fingerprints import Fingerprints
 from keyturn.vault.reading import SecretReader
 from keyturn.vault.service import VaultService
+from keyturn.vault.sharing import SharingService
 from keyturn.vault.wrapping import WrapService
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class VaultParts:
     vault: VaultService
     approvals: ApprovalService
     wraps: WrapService
+    sharing: SharingService
     reader: SecretReader
 
     def services(self) -> dict[str, object]:
@@ -37,6 +39,7 @@ class VaultParts:
             "vault": self.vault,
             "approvals": self.approvals,
             "wraps": self.wraps,
+            "sharing": self.sharing,
             "secret_reader": self.reader,
         }
 
@@ -58,11 +61,14 @@ def open_vault(
 ) -> VaultParts:
     """Wire the vault's services."""
     approvals, fingerprints = ApprovalService(door), Fingerprints(keyring)
+    reader = SecretReader(door, keyring, approvals, fingerprints, news, draining)
+    wraps = WrapService(door, keyring, unauthenticated)
     return VaultParts(
         vault=VaultService(door, keyring, fingerprints, approvals),
         approvals=approvals,
-        wraps=WrapService(door, keyring, unauthenticated),
-        reader=SecretReader(door, keyring, approvals, fingerprints, news, draining),
+        wraps=wraps,
+        sharing=SharingService(door, reader, wraps, approvals),
+        reader=reader,
     )
 
 

@@ -12,6 +12,7 @@ from keyturn.cli.output import emit, fields, json_option, table
 from keyturn.cli.policy import if_match, limit_option, read_metadata, revision_option
 from keyturn.cli.secret_values import raw_value, read_fields, write_raw
 from keyturn.cli.session import open_session
+from keyturn.cli.wraps import share
 from keyturn.errors import InputError
 
 _ABOUT = (
@@ -41,6 +42,9 @@ def _at(kind: str, path: str) -> str:
 @click.group()
 def secrets() -> None:
     """Hold secrets for the APIs that you use."""
+
+
+secrets.add_command(share)
 
 
 @secrets.command()

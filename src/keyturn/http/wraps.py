@@ -67,5 +67,5 @@ def _bearer(request: StrictRequest) -> Bearer:
     return Bearer(client_ip(request.scope, edge.trusted_proxies), scope_request_id(request.scope))
 
 
-ROUTES = (create_wrap,)
+ROUTES = (create_wrap, share_secret)
 OPEN_ROUTES = (look_up_wrap, open_wrap, rewrap)
