@@ -6,8 +6,8 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from keyturn.bootstrap import application
 from keyturn.bootstrap.application import Application
-from keyturn.bootstrap.vault import VaultParts
 from keyturn.http import documents, health, introspection
 from keyturn.http.app import create_app, feature_routes, open_routes
 from keyturn.http.edge import EdgeSettings
@@ -17,12 +17,13 @@ CREDENTIAL_IN_BODY = {"/api/v1/wraps/lookup", "/api/v1/wraps/open", "/api/v1/wra
 
 
 class _Nothing:
-    """Stands for an application: every service of it is None."""
+    """Stands for an application: every service of it is None, also those that come in parts."""
 
-    vault = VaultParts(**dict.fromkeys((part.name for part in fields(VaultParts)), cast("Any", None)))
-
-    def __getattr__(self, name: str) -> None:
-        return None
+    def __getattr__(self, name: str) -> Any:
+        parts: Any = vars(application).get(Application.__annotations__.get(name, ""))
+        if not hasattr(parts, "services"):
+            return None
+        return parts(**dict.fromkeys((part.name for part in fields(parts)), None))
 
 
 @pytest.fixture(scope="module")
