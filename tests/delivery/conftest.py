@@ -39,7 +39,12 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Command]:
     started: list[subprocess.Popen[bytes]] = []
 
     def begin(*arguments: str, **more: Any) -> subprocess.Popen[bytes]:
-        given: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "cwd": tmp_path}
+        given: dict[str, Any] = {
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "stdin": subprocess.DEVNULL,
+            "cwd": tmp_path,
+        }
         given |= {"env": {**environment, **more.pop("env", {})}} | more
         started.append(subprocess.Popen([sys.executable, "-m", "keyturn", *arguments], **given))
         return started[-1]

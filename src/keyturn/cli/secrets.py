@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import click
 
+from keyturn.cli.dotenv import diff, export, import_file
 from keyturn.cli.output import emit, fields, json_option, table
 from keyturn.cli.policy import if_match, limit_option, read_metadata, revision_option
 from keyturn.cli.secret_values import raw_value, read_fields, write_raw
@@ -45,6 +46,10 @@ def secrets() -> None:
 
 
 secrets.add_command(share)
+
+
+for one in (import_file, export, diff):
+    secrets.add_command(one)
 
 
 @secrets.command()

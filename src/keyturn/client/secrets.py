@@ -15,6 +15,7 @@ raised in the background: what went wrong is kept, in `last_failure` of each han
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from keyturn.client.api import AsyncKeyturn, Keyturn
     from keyturn.wire.secrets import SecretNews, SecretValue
 
+BINARY: Final = "$binary"
+"""A field that is bytes is the JSON object of this one member, with the bytes in base64."""
 STALE_AFTER_SECONDS: Final = 3600.0
 WAIT_SECONDS: Final = 10.0
 """How long a poll waits for news."""
@@ -43,6 +46,16 @@ PAUSE_ATTEMPT: Final = 4
 _REFUSALS: Final = (errors.ForbiddenError, errors.NotFoundError, errors.InputError)
 
 
+def plain(content: Any) -> Any:  # noqa: ANN401 -- JSON
+    """Return a field as an application has it: bytes as bytes, all else as it is in JSON."""
+    if isinstance(content, dict) and set(content) == {BINARY} and isinstance(content[BINARY], str):
+        try:
+            return base64.b64decode(content[BINARY], validate=True)
+        except ValueError:
+            return content
+    return content
+
+
 @final
 class Fields(Mapping[str, Any]):
     """The fields of a version, read only; its repr shows their names."""
@@ -51,7 +64,7 @@ class Fields(Mapping[str, Any]):
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         """Hold a copy."""
-        self._fields = dict(fields)
+        self._fields = {name: plain(content) for name, content in fields.items()}
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 -- JSON
         return self._fields[name]
@@ -83,8 +96,9 @@ class HeldSecret:
     """A held secret: calling it gives the current value.
 
     That is the field that was named, or the only field of a secret that has one, or else all of them as a read-only
-    mapping.  It raises StaleError when nothing has shown the value to be current for `stale_after_seconds`, and
-    NotFoundError when the current version has no such field.
+    mapping.  Text is str, bytes are bytes, all else is what it is in JSON.  It raises StaleError when nothing has
+    shown the value to be current for `stale_after_seconds`, and NotFoundError when the current version has no such
+    field.
     """
 
     __slots__ = ("_feed", "_field", "_stale_after_seconds", "path")
@@ -102,9 +116,9 @@ class HeldSecret:
         if self._field is not None:
             if self._field not in fields:
                 raise errors.NotFoundError(f"{self.path} has no field {self._field[:64]!r} in its current version")
-            return fields[self._field]
+            return plain(fields[self._field])
         if len(fields) == 1:
-            return next(iter(fields.values()))
+            return plain(next(iter(fields.values())))
         return Fields(fields)
 
     @property

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 
 from keyturn import errors
+from keyturn.client.secrets import plain
 from keyturn.wire.secrets import SecretValue
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Collected:
             for of_field, content in self.values[path].fields.items()
         }
 
-    def texts(self) -> list[str]:
+    def texts(self) -> list[bytes]:
         """Return every value that is given to the process, for masking."""
         every = [content for value in self.values.values() for content in value.fields.values()]
         return [text for content in every for text in _texts(content)]
@@ -195,8 +196,11 @@ def variable_name(text: str, origin: str) -> str:
 
 
 def text_of(content: Any, origin: str) -> str:  # noqa: ANN401 -- JSON
-    """Return a field as the text of a variable: text as it is, other JSON as JSON; raises InputError for NUL."""
-    text = content if isinstance(content, str) else msgspec.json.encode(content).decode()
+    """Return a field as the text of a variable: text and bytes as they are, other JSON as JSON.
+
+    Raises InputError for NUL, which no variable can hold.
+    """
+    text = content_of(content).decode("utf-8", "surrogateescape")
     if "\0" in text:
         raise errors.InputError(
             f"{origin} holds a NUL, which no variable can", hint=f"give it as a file: --file NAME={origin}"
@@ -205,8 +209,11 @@ def text_of(content: Any, origin: str) -> str:  # noqa: ANN401 -- JSON
 
 
 def content_of(content: Any) -> bytes:  # noqa: ANN401 -- JSON
-    """Return a field as the content of a file."""
-    return content.encode("utf-8", "surrogatepass") if isinstance(content, str) else msgspec.json.encode(content)
+    """Return a field as bytes: text and bytes as they are, other JSON as JSON."""
+    found = plain(content)
+    if isinstance(found, bytes):
+        return found
+    return found.encode("utf-8", "surrogatepass") if isinstance(found, str) else msgspec.json.encode(found)
 
 
 def _below(source: Source, folder: str) -> dict[str, str]:
@@ -232,12 +239,8 @@ def _paths(references: Iterable[Reference]) -> tuple[str, ...]:
     return tuple(one.path for one in references)
 
 
-def _texts(content: Any) -> Iterator[str]:  # noqa: ANN401 -- JSON
-    if isinstance(content, str):
-        yield content
-    elif isinstance(content, dict | list):
-        yield msgspec.json.encode(content).decode()
+def _texts(content: Any) -> Iterator[bytes]:  # noqa: ANN401 -- JSON
+    yield content_of(content)
+    if isinstance(content, dict | list):
         for one in content.values() if isinstance(content, dict) else content:
             yield from _texts(one)
-    elif isinstance(content, int | float) and not isinstance(content, bool):
-        yield msgspec.json.encode(content).decode()
