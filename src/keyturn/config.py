@@ -127,6 +127,12 @@ SETTINGS: tuple[Setting, ...] = (
         "Networks that webhooks may be sent to although they are not the internet, by comma; http too.",
         "10.20.0.0/16",
     ),
+    Setting(
+        "login_allow",
+        "",
+        "Networks that token issuers and clusters may be in although they are not the internet, by comma; http too.",
+        "10.30.0.0/16",
+    ),
     Setting("log_level", "info", "Lowest level that is logged: debug, info, warning, error.", "warning"),
     Setting("log_format", "auto", "`json`, `console`, or `auto` (console on a terminal).", "json"),
     Setting("shutdown_seconds", "20", "How long a stop may take before it is forced.", "20"),
@@ -171,6 +177,7 @@ class Settings:
     workspace_key_days: int = 365
     checkpoint_sink: str = ""
     webhook_allow: tuple[Network, ...] = ()
+    login_allow: tuple[Network, ...] = ()
     log_level: str = "info"
     log_format: str = "auto"
     shutdown_seconds: int = 20
@@ -349,6 +356,7 @@ def _parse(values: dict[str, str]) -> Settings:
         workspace_key_days=_integer(values, "workspace_key_days", 365, 0, 3650),
         checkpoint_sink=values.get("checkpoint_sink", ""),
         webhook_allow=_networks(values, "webhook_allow"),
+        login_allow=_networks(values, "login_allow"),
         log_level=_choice(values, "log_level", "info", ("debug", "info", "warning", "error")),
         log_format=_choice(values, "log_format", "auto", ("auto", "json", "console")),
         shutdown_seconds=_integer(values, "shutdown_seconds", 20, 1, 600),

@@ -26,7 +26,9 @@ from keyturn.audit.leaf import SYSTEM, Leaf
 from keyturn.audit.service import AuditService
 from keyturn.audit.sinks import open_sink
 from keyturn.audit.unauthenticated import Unauthenticated
+from keyturn.bootstrap.leases import Leases, open_leases
 from keyturn.bootstrap.limiting import make_limiter, start_limiter, stop_limiter
+from keyturn.bootstrap.logins import LoginParts, all_tokens, open_logins
 from keyturn.bootstrap.preparation import open_database, require_servable
 from keyturn.bootstrap.root_keys import LOOK_EVERY_SECONDS, RootKeyParts, open_root_keys, rotate_aged
 from keyturn.bootstrap.vault import VaultParts, open_vault
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     from keyturn.storage.transaction import Transaction
     from keyturn.verify.spending import Limiter
 
+GRACEFUL: Final = frozenset({"unauthenticated", "audit-builder", "webhooks", "leases"})
 LOOK_AROUND_SECONDS: Final = 1.0
 RETENTION_EVERY_SECONDS: Final = 300.0
 DEREGISTER_SECONDS: Final = 3.0
@@ -127,6 +130,8 @@ class Application:
     webhooks: WebhookService
     deliveries: DeliveryService
     vault: VaultParts
+    lease_parts: Leases
+    logins: LoginParts
     webhook_dispatcher: Dispatcher
     metrics: Metrics
     draining: asyncio.Event
@@ -156,6 +161,8 @@ class Application:
             "webhooks": self.webhooks,
             "deliveries": self.deliveries,
             **self.vault.services(),
+            **self.lease_parts.services(),
+            **self.logins.services(),
             **self.root_keys.services(),
             "draining": self.draining,
         }
@@ -180,6 +187,7 @@ class Application:
         self._run("unauthenticated", lambda: self.unauthenticated.run(self._stop))
         self._run("audit-builder", lambda: self.audit_builder.run(self._stop))
         self._run("webhooks", lambda: self.webhook_dispatcher.run(self._stop))
+        self._run("leases", lambda: self.lease_parts.dispatcher.run(self._stop))
         self._run("look-around", self._look_around)
         self._run("retention", self._retain)
         self._run("workspace-keys", self._rotate_aged)
@@ -205,7 +213,7 @@ class Application:
         await _quietly("rehasher", self.rehasher.stop)
         await _quietly("limiter", lambda: stop_limiter(self.limiter))
         self.slow_proofs.close()
-        graceful = [task for task in self._tasks if task.get_name() in {"unauthenticated", "audit-builder", "webhooks"}]
+        graceful = [task for task in self._tasks if task.get_name() in GRACEFUL]
         for task in self._tasks:
             if task not in graceful:
                 task.cancel()
@@ -287,7 +295,7 @@ def open_application(settings: Settings) -> Application:
 
     authority = SystemTokens(keyring)
     unauthenticated = Unauthenticated(database)
-    door = Door(database, authority, unauthenticated)
+    door = Door(database, all_tokens(keyring, authority), unauthenticated)
     usage = UsageService(door)
 
     callers = ProvenCallers(clock)
@@ -360,6 +368,8 @@ def open_application(settings: Settings) -> Application:
         audit_builder=Builder(database, keyring, node, [] if sink is None else [sink]),
         webhooks=WebhookService(door, keyring, settings.webhook_allow),
         deliveries=DeliveryService(door),
+        logins=open_logins(settings, door, keyring, unauthenticated),
+        lease_parts=open_leases(door, keyring, node),
         vault=open_vault(door, keyring, unauthenticated, news, draining),
         webhook_dispatcher=Dispatcher(database, keyring, node, HttpSender(settings.webhook_allow)),
         metrics=Metrics(node, settings.data if settings.workers > 1 else None),

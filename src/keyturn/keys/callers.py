@@ -7,6 +7,8 @@ principal, role, grant, keyspace or of its own token arrives, at the expiry of t
 time-conditioned grant opens or closes.  Whoever uses one checks `fresh` under its `stale_after_seconds` first, so a
 node that hears no news stops trusting it.  The token itself is not kept; the hash is keyed at random per process.
 
+A login token is never remembered: its rights end with a row that no follower hears of.
+
 A token that cannot be one is refused without asking the database: by shape and check, and by its digest where the
 replica knows its version.  Unknown tokens are proven under a token bucket, as unknown keys are.
 """
@@ -18,6 +20,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from keyturn.access import rules
+from keyturn.access.authorities import is_login_token
 from keyturn.access.caller import Resource
 from keyturn.errors import StaleError, UnauthenticatedError
 from keyturn.kernel.ids import is_id
@@ -196,7 +199,9 @@ class CallerProofs:
         generation = self._callers.generation
         async with self.slots.slot():
             entry = await self._door.read(credentials, lambda operation: self.read(operation, credentials))
-        self._callers.keep(credentials.token.reveal_bytes(), credentials.ip, entry, generation)
+        # A login token has no change row of its own to be dropped by: it is proven in the database each time.
+        if not is_login_token(credentials.token.reveal()):
+            self._callers.keep(credentials.token.reveal_bytes(), credentials.ip, entry, generation)
         return entry
 
     def read(self, operation: Operation, credentials: Credentials) -> ProvenCaller:
@@ -235,6 +240,10 @@ class CallerProofs:
 
     async def _require_turn(self, credentials: Credentials) -> None:
         version_id = version_id_of(credentials.token.reveal()) or ""
+        if is_login_token(credentials.token.reveal()):
+            if self.slots.crowded:
+                raise StaleError("too many login tokens are being proven", hint="try again in a second")
+            return
         if self._replica.version(version_id) is not None or (not self.slots.crowded and self._bucket.take()):
             return
         if not await self._follower.caught_up(CAUGHT_UP_SECONDS):

@@ -27,6 +27,7 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 URL_LENGTH_MAX: Final = 2048
 ANSWERS_MAX: Final = 64
+SETTING: Final = "KEYTURN_WEBHOOK_ALLOW"
 _URL: Final = re.compile(r"[!-~]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9.])?|[0-9A-Fa-f:.]{2,45}")
 
@@ -104,7 +105,9 @@ def is_allowed(text: str, allowed: Sequence[Network]) -> bool:
     return address is not None and _within(address, allowed)
 
 
-def check_answers(answers: Iterable[str], *, scheme: str, allowed: Sequence[Network]) -> list[str]:
+def check_answers(
+    answers: Iterable[str], *, scheme: str, allowed: Sequence[Network], setting: str = SETTING
+) -> list[str]:
     """Return the addresses of a name, every one of them checked; raises GuardError for the first that is refused."""
     found = list(dict.fromkeys(answers))
     if not found or len(found) > ANSWERS_MAX:
@@ -114,15 +117,15 @@ def check_answers(answers: Iterable[str], *, scheme: str, allowed: Sequence[Netw
         if reason is not None:
             raise GuardError(f"the name leads to an address that is {reason}")
         if scheme != "https" and not is_allowed(one, allowed):
-            raise GuardError("http is for networks listed in KEYTURN_WEBHOOK_ALLOW alone")
+            raise GuardError(f"http is for networks listed in {setting} alone")
     return found
 
 
-def parse_url(url: str, allowed: Sequence[Network] = ()) -> Target:
+def parse_url(url: str, allowed: Sequence[Network] = (), *, setting: str = SETTING) -> Target:
     """Take an endpoint's address apart; raises InputError for one that could never be delivered to.
 
-    What can be seen without the network is refused here already: other schemes, credentials, an address literal
-    that the guard refuses.
+    `setting` is the one that lists allowed networks.  What can be seen without the network is refused here already:
+    other schemes, credentials, an address literal that the guard refuses.
     """
     if len(url) > URL_LENGTH_MAX or _URL.fullmatch(url) is None or "\\" in url:
         raise _invalid(f"expected at most {URL_LENGTH_MAX} visible ASCII characters", "percent-encode what is special")
@@ -137,14 +140,14 @@ def parse_url(url: str, allowed: Sequence[Network] = ()) -> Target:
     if "@" in parts.netloc or "#" in url:
         raise _invalid("expected no user, password or fragment")
     if parts.scheme == "http" and not allowed:
-        raise _invalid("expected https", "http is for networks listed in KEYTURN_WEBHOOK_ALLOW alone")
+        raise _invalid("expected https", f"http is for networks listed in {setting} alone")
     if _address(host) is not None:
         try:
             check_answers([host], scheme=parts.scheme, allowed=allowed)
         except GuardError:
             raise _invalid(
                 f"{host} may not be talked to: {refusal(host, allowed) or 'http is for listed networks alone'}",
-                "list its network in KEYTURN_WEBHOOK_ALLOW if endpoints may be there",
+                f"list its network in {setting} if it is meant to be reached",
             ) from None
     path = parts.path or "/"
     return Target(
