@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from keyturn import __version__
 from keyturn.compat.vault.approle import ApproleOperations
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 def open_vault_edge(application: Application, monitor: Monitor) -> VaultEdge:
     """Build everything that answers below `/v1/`."""
     settings = application.settings
-    vault = application.vault
-    logins: Any = getattr(application, "logins", None)
-    leases: Any = getattr(application, "leases", None)
+    vault, logins = application.vault, application.logins.logins
     places = Places(application.door)
     wrapping = WrappingOperations(vault.wraps)
 
@@ -42,15 +40,15 @@ def open_vault_edge(application: Application, monitor: Monitor) -> VaultEdge:
         draining=application.draining.is_set,
         release=__version__,
     )
-    tables = [system.table(), KvOperations(vault.vault, vault.reader, places).table(), wrapping.table()]
-    if logins is not None:
-        tables += [
-            LoginOperations(logins).table(),
-            TokenOperations(logins.tokens, application.tokens, application.access).table(),
-            ApproleOperations(logins, application.access.principals).table(),
-        ]
-    if leases is not None:
-        tables.append(LeaseOperations(leases).table())
+    tables = (
+        system.table(),
+        KvOperations(vault.vault, vault.reader, places).table(),
+        LoginOperations(logins).table(),
+        TokenOperations(logins.tokens, application.tokens, application.access).table(),
+        ApproleOperations(logins, application.access.principals).table(),
+        LeaseOperations(application.lease_parts.leases).table(),
+        wrapping.table(),
+    )
     return VaultEdge(
         Routes(tables, needs_no_token),
         wrapping,

@@ -154,16 +154,16 @@ def test_a_caller_without_the_right_is_forbidden_whether_or_not_there_is_anythin
         with pytest.raises(hvac.exceptions.Forbidden) as caught:
             narrow.read_secret_version(path)
         said.add(str(caught.value.errors))
-        for work in (
-            lambda path=path: narrow.create_or_update_secret(path, {"n": 2}),
-            lambda path=path: narrow.delete_latest_version_of_secret(path),
-            lambda path=path: narrow.destroy_secret_versions(path, [1]),
-            lambda path=path: narrow.read_secret_metadata(path),
-            lambda path=path: narrow.update_metadata(path, custom_metadata={"a": "b"}),
-            lambda path=path: narrow.delete_metadata_and_all_versions(path),
+        for name, more in (
+            ("create_or_update_secret", {"secret": {"n": 2}}),
+            ("delete_latest_version_of_secret", {}),
+            ("destroy_secret_versions", {"versions": [1]}),
+            ("read_secret_metadata", {}),
+            ("update_metadata", {"custom_metadata": {"a": "b"}}),
+            ("delete_metadata_and_all_versions", {}),
         ):
             with pytest.raises(hvac.exceptions.Forbidden):
-                work()
+                getattr(narrow, name)(path=path, **more)
     assert said == {"['permission denied']"}
     with pytest.raises(hvac.exceptions.Forbidden):
         narrow.create_or_update_secret("rights/open", {"n": 2})
