@@ -225,7 +225,8 @@ class _Run:
             with supervisor.hold_signals():
                 if self.wish.watch is not None:
                     tell = lambda fresh: supervisor.ask(self._changed(fresh))  # noqa: E731
-                    Watcher(self.source, collected, cursor, tell=tell, report=_say).start()
+                    confirm = None if self.copy is None else self.copy.save
+                    Watcher(self.source, collected, cursor, tell=tell, report=_say, confirm=confirm).start()
                 ending = supervisor.run()
                 # Still with signals held: the folder goes whatever comes.
                 self._close_folder()

@@ -37,6 +37,8 @@ BINARY: Final = "$binary"
 STALE_AFTER_SECONDS: Final = 3600.0
 WAIT_SECONDS: Final = 10.0
 """How long a poll waits for news."""
+PATHS_MAX: Final = 200
+"""How many secrets one client follows: as many as one poll may name."""
 REFUSED_SECONDS: Final = 30.0
 """How long a path that was refused is left out of the polls."""
 EARLY_SECONDS: Final = 0.5
@@ -262,6 +264,11 @@ class Feed:
         """Return the boottime, for the moment a question is sent."""
         return self._now()
 
+    def check_room(self) -> None:
+        """Raise CapError when no other path can be followed."""
+        if len(self.held) >= PATHS_MAX:
+            raise errors.CapError(f"one client follows at most {PATHS_MAX} secrets", hint="use another client")
+
     def _refused(self, path: str, error: BaseException) -> None:
         self._to_read.pop(path, None)
         self._alone.pop(path, None)
@@ -290,6 +297,7 @@ class FollowingThread:
             if feed.cursor is None:
                 feed.cursor = self._client.secret_news([path]).cursor
             if path not in feed.held:
+                feed.check_room()
                 sent = feed.now()
                 feed.read(path, self._client.read_secret(path), sent)
             handle = HeldSecret(feed, path, field_name, stale_after_seconds)
@@ -348,6 +356,7 @@ class FollowingTask:
             if feed.cursor is None:
                 feed.cursor = (await self._client.secret_news([path])).cursor
             if path not in feed.held:
+                feed.check_room()
                 sent = feed.now()
                 feed.read(path, await self._client.read_secret(path), sent)
             handle = HeldSecret(feed, path, field_name, stale_after_seconds)

@@ -95,10 +95,10 @@ class Collected:
         """Every path that was read."""
         return tuple(self.values)
 
-    @property
-    def versions(self) -> dict[str, tuple[str, int]]:
-        """Which version of each secret it is."""
-        return {path: (value.id, value.sequence) for path, value in self.values.items()}
+    def says_the_same(self, other: Collected) -> bool:
+        """Whether the fields are the same; a secret that is referred to may change them without a new version."""
+        mine, others = ({path: value.fields for path, value in one.values.items()} for one in (self, other))
+        return mine == others
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables; raises InputError for names that collide or are refused."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 WAIT_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 30.0
 """How often folders are listed again."""
+CONFIRM_SECONDS: Final = 60.0
 REFUSED_SECONDS: Final = 30.0
 _EARLY_SECONDS: Final = 0.5
 _STEADY: Final = 5
@@ -40,6 +41,7 @@ class Watcher:
         *,
         tell: Callable[[Collected], None],
         report: Callable[[str], None],
+        confirm: Callable[[Collected], None] | None = None,
         now: Callable[[], float] = boottime,
     ) -> None:
         """Begin with what was read; with a cursor from before the reading, nothing in between is missed."""
@@ -48,6 +50,8 @@ class Watcher:
         self._cursor = cursor
         self._tell = tell
         self._report = report
+        self._confirm = confirm
+        self._confirm_at = now() + CONFIRM_SECONDS
         self._now = now
         self._look_at = now() + LOOK_SECONDS
         self._failed = 0
@@ -87,10 +91,13 @@ class Watcher:
         named = self._looked()
         if news.changed or named is not None or self._cursor is None:
             fresh = collect(self._source, known.selection, named or known.named)
-            if fresh.versions != known.versions and not self._stopped.is_set():
+            if not fresh.says_the_same(known) and not self._stopped.is_set():
                 self._tell(fresh)
             self._collected = fresh
         self._cursor = news.cursor
+        if self._confirm is not None and self._now() >= self._confirm_at:
+            self._confirm_at = self._now() + CONFIRM_SECONDS
+            self._confirm(self._collected)
         if self._failed:
             self._failed = 0
             self._report("the server answers again")
