@@ -15,7 +15,9 @@ from keyturn.http import (
     audit,
     edge,
     keys,
+    leases,
     limits,
+    logins,
     nodes,
     problems,
     quotas,
@@ -98,10 +100,12 @@ def feature_routes() -> list[ControllerRouterHandler]:
     """Collect the `ROUTES` of every feature; each of them needs a token."""
     features = (
         keys,
+        leases,
         access,
         approvals,
         audit,
         limits,
+        logins,
         nodes,
         quotas,
         replica,
@@ -117,7 +121,7 @@ def feature_routes() -> list[ControllerRouterHandler]:
 
 def open_routes() -> list[ControllerRouterHandler]:
     """Collect the routes of features that need no token: what the body holds is the credential."""
-    return [*wraps.OPEN_ROUTES]
+    return [*logins.OPEN_ROUTES, *wraps.OPEN_ROUTES]
 
 
 def _dependencies(services: Mapping[str, object]) -> dict[str, Provide]:

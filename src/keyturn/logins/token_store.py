@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from keyturn.logins.model import ACTIVE, REVOKED, LoginToken, to_json
 from keyturn.storage.schema import issued_key, login_method, login_replay, login_role, login_token
@@ -181,18 +181,6 @@ def claim_replay(connection: Connection, replay: str, expires_at: float) -> bool
         insert_on_conflict(connection, login_replay).values(id=replay, expires_at=expires_at).on_conflict_do_nothing()
     )
     return done.rowcount == 1
-
-
-def drop_ended(connection: Connection, before: float, limit: int) -> int:
-    """Remove tokens that ended before, at most `limit`; return how many."""
-    old = select(login_token.c.id).where(login_token.c.expires_at < before).limit(limit)
-    return connection.execute(delete(login_token).where(login_token.c.id.in_(old))).rowcount
-
-
-def drop_replays(connection: Connection, now: float, limit: int) -> int:
-    """Forget assertions that have ended, at most `limit`; return how many."""
-    old = select(login_replay.c.id).where(login_replay.c.expires_at < now).limit(limit)
-    return connection.execute(delete(login_replay).where(login_replay.c.id.in_(old))).rowcount
 
 
 def _management_stands(connection: Connection, key_id: str, now: float) -> bool:

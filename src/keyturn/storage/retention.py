@@ -4,6 +4,9 @@
     nodes                      1 day       after their last confirm
     idempotency responses      10 minutes  the sealed secret; the record stays
     idempotency records        7 days      the key is unused again
+    login tokens               1 day       after their end, revoked or not
+    secret-ids                 7 days      after their end, or made so long ago and revoked
+    assertions used once       their end   they would be refused as expired from then on
     wrapped answers            at their expiry, what they hold; the rest 7 days later
 
 Audit leaves, keys and usage are never removed here.  One worker does it, elected by a lease.
@@ -18,7 +21,7 @@ from sqlalchemy import delete, select, update
 
 from keyturn.storage import election, nodes
 from keyturn.storage.change_log import RETENTION_SECONDS, drop_older
-from keyturn.storage.schema import idempotency, wrap
+from keyturn.storage.schema import idempotency, login_replay, login_secret, login_token, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +36,8 @@ LEASE_SECONDS = 600.0
 RESPONSE_SECONDS = 600.0
 RECORD_SECONDS = float(RETENTION_SECONDS)
 WRAP_SECONDS = float(RETENTION_SECONDS)
+LOGIN_TOKEN_SECONDS = 86_400.0
+LOGIN_SECRET_SECONDS = 604_800.0
 UNIT_ROWS = 2000
 
 
@@ -45,6 +50,9 @@ class Retained:
     nodes: int = 0
     responses: int = 0
     records: int = 0
+    login_tokens: int = 0
+    login_secrets: int = 0
+    login_replays: int = 0
     expired_wraps: int = 0
     wraps: int = 0
 
@@ -63,6 +71,9 @@ async def run_retention(database: Database, node_id: str) -> Retained:
         nodes=(await database.write(lambda t: nodes.forget_dead(t.connection, t.now))).value,
         responses=await _in_units(database, _drop_responses),
         records=await _in_units(database, _drop_records),
+        login_tokens=await _in_units(database, _drop_login_tokens),
+        login_secrets=await _in_units(database, _drop_login_secrets),
+        login_replays=await _in_units(database, _drop_login_replays),
         expired_wraps=await _in_units(database, _empty_wraps),
         wraps=await _in_units(database, _drop_wraps),
     )
@@ -102,3 +113,20 @@ def _empty_wraps(connection: Connection, now: float) -> int:
 def _drop_wraps(connection: Connection, now: float) -> int:
     old = select(wrap.c.id).where(wrap.c.expires_at < now - WRAP_SECONDS).limit(UNIT_ROWS)
     return connection.execute(delete(wrap).where(wrap.c.id.in_(old))).rowcount
+
+
+def _drop_login_tokens(connection: Connection, now: float) -> int:
+    old = select(login_token.c.id).where(login_token.c.expires_at < now - LOGIN_TOKEN_SECONDS).limit(UNIT_ROWS)
+    return connection.execute(delete(login_token).where(login_token.c.id.in_(old))).rowcount
+
+
+def _drop_login_secrets(connection: Connection, now: float) -> int:
+    before = now - LOGIN_SECRET_SECONDS
+    revoked = (login_secret.c.state == "revoked") & (login_secret.c.created_at < before)
+    old = select(login_secret.c.id).where((login_secret.c.expires_at < before) | revoked).limit(UNIT_ROWS)
+    return connection.execute(delete(login_secret).where(login_secret.c.id.in_(old))).rowcount
+
+
+def _drop_login_replays(connection: Connection, now: float) -> int:
+    old = select(login_replay.c.id).where(login_replay.c.expires_at < now).limit(UNIT_ROWS)
+    return connection.execute(delete(login_replay).where(login_replay.c.id.in_(old))).rowcount

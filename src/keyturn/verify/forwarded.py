@@ -63,3 +63,8 @@ def _within(address: str, networks: Sequence[Network]) -> bool:
     except ValueError:
         return False
     return any(parsed in network for network in networks)
+
+
+def is_listed(peer: str | None, trusted: Sequence[Network]) -> bool:
+    """Tell whether the machine at the other end of the connection is itself a listed proxy."""
+    return peer is not None and bool(trusted) and _within(_plain(peer), trusted)

@@ -175,6 +175,13 @@ class LoginMethodPage(_Answer, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
+class LoginRemoved(_Answer, frozen=True, kw_only=True):
+    """What was deleted; tokens that came from it are refused from the commit on."""
+
+    method: str
+    role: str | None = None
+
+
 # --- roles -------------------------------------------------------------------------------------------------------
 
 
