@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from keyturn.audit.store import oldest_unbuilt, unbuilt_leaves
 from keyturn.bootstrap.balances import quota_families
+from keyturn.bootstrap.leases import backlog_families
 from keyturn.bootstrap.limiting import limiter_checks, limiter_families
 from keyturn.bootstrap.preparation import is_refused
 from keyturn.errors import KeyturnError
@@ -78,11 +79,16 @@ class Observation:
             head = await application.database.head()
             unbuilt = await application.database.read(unbuilt_leaves, within_seconds=ANSWER_SECONDS)
             pending, oldest = await application.database.read(backlog, within_seconds=ANSWER_SECONDS)
+            now = application.clock.now()
+            leases = await application.database.read(
+                lambda connection: list(backlog_families(connection, now)), within_seconds=ANSWER_SECONDS
+            )
         except KeyturnError:
             extra.append(gauge("keyturn_database_up", "Whether the database answered this scrape.", 0))
         else:
             lag = max(0, head.seq - application.follower.applied) if application.follower.applied >= 0 else head.seq
             extra += [
+                *leases,
                 gauge("keyturn_database_up", "Whether the database answered this scrape.", 1),
                 gauge("keyturn_change_head", "The last number of the change log.", head.seq),
                 gauge("keyturn_follower_lag", "Changes this node has not applied yet.", lag),
@@ -158,6 +164,7 @@ class Observation:
         yield counter("keyturn_webhook_failures", "Rounds of the dispatcher that failed.", webhooks.failures)
         yield from limiter_families(application.limiter)
         yield from application.vault.families()
+        yield from application.lease_parts.families()
         waiting = sum(sink.waiting for sink in builder.sinks)
         yield gauge("keyturn_checkpoints_waiting", "Checkpoints not yet delivered to the sink.", waiting)
 

@@ -26,6 +26,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "approvals": ("keyturn.cli.approvals:approvals", "Ask for approval, and decide what others ask for."),
     "wrap": ("keyturn.cli.wraps:wrap", "Wrap a JSON object that can be opened once."),
     "unwrap": ("keyturn.cli.wraps:unwrap", "Open a wrap."),
+    "credential-sources": (
+        "keyturn.cli.leases:credential_sources",
+        "Manage the systems in which accounts are made on demand.",
+    ),
+    "credential-roles": ("keyturn.cli.leases:credential_roles", "Manage what accounts of a source may do."),
+    "leases": ("keyturn.cli.leases:leases", "Make credentials on demand, renew and revoke them."),
     "usage": ("keyturn.cli.usage:usage", "Show how keys are used."),
     "audit": ("keyturn.cli.audit:audit", "Read, export and verify the audit log."),
     "quotas": ("keyturn.cli.quotas:quotas", "Look at balances, and top them up."),

@@ -74,6 +74,8 @@ class Connector(Protocol):
     """Whether a lease can be prolonged."""
     revocable: bool
     """Whether an account can be taken back before its end; one that cannot ends by itself."""
+    seconds_min: int
+    """How short a lease may be."""
     secret_settings: frozenset[str]
     """Which settings of a connection are sealed."""
 

@@ -58,7 +58,6 @@ class _Lease(TypedColumns):
     principal: Named[str] = Column(Text)
     subject: Named[str] = Column(Text)
     login_role: Named[str | None] = Column(Text)
-    detail_json: Named[str] = Column(Text)
     ttl_seconds: Named[int] = Column(Integer)
     created_at: Named[float] = Column(Double)
     expires_at: Named[float] = Column(Double)
@@ -77,12 +76,12 @@ lease = Table(
     metadata,
     _Lease,
     UniqueConstraint("workspace", "path"),
-    Index(None, "due_at"),
+    Index(None, "source", "due_at"),
     Index(None, "role", "state"),
     Index(None, "workspace", "principal", "state"),
     Index(None, "login_role", "state"),
 )
-"""`state`: intent, active, revoking, revoked, irrevocable or failed.
+"""`state`: as `keyturn.wire.leases.LeaseState`.
 
 `due_at` is when something has to be done about it, so that a lease needs no timer.  It is null for one that is over, or
 that only a person can end.

@@ -64,7 +64,6 @@ def upgrade() -> None:
         sa.Column("principal", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("login_role", sa.Text(), nullable=True),
-        sa.Column("detail_json", sa.Text(), nullable=False),
         sa.Column("ttl_seconds", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("expires_at", sa.Double(), nullable=False),
@@ -79,7 +78,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lease")),
         sa.UniqueConstraint("workspace", "path", name=op.f("uq_lease_workspace_path")),
     )
-    op.create_index(op.f("ix_lease_due_at"), "lease", ["due_at"])
+    op.create_index(op.f("ix_lease_source_due_at"), "lease", ["source", "due_at"])
     op.create_index(op.f("ix_lease_login_role_state"), "lease", ["login_role", "state"])
     op.create_index(op.f("ix_lease_role_state"), "lease", ["role", "state"])
     op.create_index(op.f("ix_lease_workspace_principal_state"), "lease", ["workspace", "principal", "state"])
