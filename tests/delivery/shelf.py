@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -126,8 +126,9 @@ def open_shelf(port: int = 0, shelf: Shelf | None = None) -> Iterator[Shelf]:
             self.send_response(status)
             self.send_header("Content-Length", str(len(sent)))
             self.send_header("Connection", "close")
-            self.end_headers()
-            self.wfile.write(sent)
+            with suppress(ConnectionError):  # who asked may be gone
+                self.end_headers()
+                self.wfile.write(sent)
 
         def do_GET(self) -> None:
             self._do()

@@ -264,10 +264,13 @@ class Feed:
         """Return the boottime, for the moment a question is sent."""
         return self._now()
 
-    def check_room(self) -> None:
-        """Raise CapError when no other path can be followed."""
+    def needs(self, path: str, stale_after_seconds: float) -> bool:
+        """Say whether a path has to be read before it is handed out; raises CapError when no other can be followed."""
+        if path in self.held:
+            return self.age(path) > stale_after_seconds
         if len(self.held) >= PATHS_MAX:
             raise errors.CapError(f"one client follows at most {PATHS_MAX} secrets", hint="use another client")
+        return True
 
     def _refused(self, path: str, error: BaseException) -> None:
         self._to_read.pop(path, None)
@@ -296,8 +299,7 @@ class FollowingThread:
                 raise errors.UnavailableError("the client is closed")
             if feed.cursor is None:
                 feed.cursor = self._client.secret_news([path]).cursor
-            if path not in feed.held:
-                feed.check_room()
+            if feed.needs(path, stale_after_seconds):
                 sent = feed.now()
                 feed.read(path, self._client.read_secret(path), sent)
             handle = HeldSecret(feed, path, field_name, stale_after_seconds)
@@ -355,8 +357,7 @@ class FollowingTask:
                 raise errors.UnavailableError("the client is closed")
             if feed.cursor is None:
                 feed.cursor = (await self._client.secret_news([path])).cursor
-            if path not in feed.held:
-                feed.check_room()
+            if feed.needs(path, stale_after_seconds):
                 sent = feed.now()
                 feed.read(path, await self._client.read_secret(path), sent)
             handle = HeldSecret(feed, path, field_name, stale_after_seconds)
