@@ -1,11 +1,15 @@
-"""`keyturn login`: save an address and a token, after trying them."""
+"""`keyturn login`: save an address and a token, after trying them; for a workload, the token that a login gives."""
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
+from typing import Any
 
 import click
 
+from keyturn.cli.logins import read_file
 from keyturn.cli.output import emit, json_option
 from keyturn.cli.profiles import Profile, write_profile
 from keyturn.cli.session import Session
@@ -16,14 +20,64 @@ from keyturn.kernel.secret import Secret
 @click.command()
 @click.option("--url", default="http://127.0.0.1:8700", show_default=True, help="Address of the server.")
 @click.option("--profile", default="default", show_default=True, help="Name to save it under.")
+@click.option("--method", help="Log in as a workload by this method.")
+@click.option("--role", help="The role to log in to, by a token or certificate.")
+@click.option("--workspace", help="The workspace of the method; `default` without it.")
+@click.option("--jwt-file", metavar="FILE", help="The token to log in by; '-' is stdin.")
+@click.option("--role-id", help="The role-id of an AppRole.")
+@click.option("--secret-id-file", metavar="FILE", help="The secret-id of an AppRole; '-' is stdin.")
+@click.option("--token-file", metavar="FILE", help="Write the token there, mode 0600, and save no profile.")
 @json_option
-def login(*, url: str, profile: str, as_json: bool) -> None:
-    """Save an address and a token as a profile; the token is read from standard input or asked for."""
+def login(*, url: str, profile: str, method: str | None, token_file: str | None, as_json: bool, **given: Any) -> None:  # noqa: ANN401 -- options
+    """Save an address and a token as a profile; the token is read from standard input or asked for.
+
+    With --method the token is the one that a workload gets for its own: it is short-lived, and no secret is ever read
+    from the command line.
+    """
+    address = url.rstrip("/")
+    if method is None:
+        token, shown = _given_token(given), None
+        who = Session(address, token).get("/whoami").json
+    else:
+        answer = Session(address, None).post("/login", _assertion(method, given)).json
+        token = Secret(answer.pop("token"))
+        shown = {name: answer[name] for name in ("token_id", "role", "subject", "ttl_seconds", "expires_at")}
+        who = {name: answer[name] for name in ("principal", "principal_kind", "principal_name", "workspace")}
+    where: dict[str, Any]
+    if token_file is None:
+        where = {"profile": profile, "saved_in": str(write_profile(profile, Profile(address, token)))}
+    else:
+        _write_token(Path(token_file), token)
+        where = {"saved_in": token_file}
+    emit({**where, "principal": who, **(shown or {})}, as_json=as_json)
+
+
+def _given_token(given: dict[str, Any]) -> Secret:
+    for name, value in given.items():
+        if value is not None:
+            message = f"--{name.replace('_', '-')} is for a login by --method"
+            raise InputError(message, hint="name the method that the workload logs in by")
     text = click.prompt("management token", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
     if not text.strip():
         message = "no token was given on standard input"
         raise InputError(message, hint="keyturn login < data/admin-token")
-    token = Secret(text.strip())
-    who = Session(url.rstrip("/"), token).get("/whoami").json
-    path = write_profile(profile, Profile(url.rstrip("/"), token))
-    emit({"profile": profile, "saved_in": str(path), "principal": who}, as_json=as_json)
+    return Secret(text.strip())
+
+
+def _assertion(method: str, given: dict[str, Any]) -> dict[str, Any]:
+    body = {"method": method, "role": given["role"], "workspace": given["workspace"], "role_id": given["role_id"]}
+    if given["role_id"] is not None or given["secret_id_file"] is not None:
+        body["secret_id"] = read_file(given["secret_id_file"] or "-").strip()
+    elif given["jwt_file"] is not None:
+        body["jwt"] = read_file(given["jwt_file"]).strip()
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _write_token(path: Path, token: Secret) -> None:
+    """Write the token so that nobody else can read it at any time; takes the place of the file in one step."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(token.reveal() + "\n")
+    fresh.replace(path)
