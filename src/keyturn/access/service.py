@@ -21,6 +21,7 @@ from keyturn.wire.actions import Action
 if TYPE_CHECKING:
     from keyturn.access.caller import Credentials
     from keyturn.access.door import Door, Operation
+    from keyturn.access.model import Workspace
     from keyturn.access.ports import SystemKeyspace, TokenIssuer
 
 
@@ -38,6 +39,10 @@ class AccessService:
     async def whoami(self, credentials: Credentials) -> WhoAmI:
         """Say who the bearer is and what it holds; every authenticated caller may ask."""
         return await self._door.read(credentials, _whoami)
+
+    async def own_workspace(self, credentials: Credentials) -> Workspace:
+        """Return the caller's workspace, for edges that need its name or its default environment."""
+        return await self._door.read(credentials, _own_workspace)
 
     async def explain(self, credentials: Credentials, request: ExplainAccess) -> AccessExplained:
         """Decide about a principal as the door would, and say why.
@@ -102,12 +107,17 @@ def _subject(op: Operation, request: ExplainAccess) -> tuple[Caller, bool]:
     return caller, found.state != "active"
 
 
-def _whoami(op: Operation) -> WhoAmI:
-    caller = op.caller
-    workspace = store.workspace_by_id(op.connection, caller.workspace)
-    if workspace is None:
+def _own_workspace(op: Operation) -> Workspace:
+    found = store.workspace_by_id(op.connection, op.workspace)
+    if found is None:
         message = "an authenticated caller has no workspace"
         raise BrokenInvariantError(message)
+    return found
+
+
+def _whoami(op: Operation) -> WhoAmI:
+    caller = op.caller
+    workspace = _own_workspace(op)
     return WhoAmI(
         principal=caller.principal,
         kind=caller.kind,

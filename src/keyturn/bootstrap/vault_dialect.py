@@ -25,7 +25,7 @@ def open_vault_edge(application: Application, monitor: Monitor) -> VaultEdge:
     """Build everything that answers below `/v1/`."""
     settings = application.settings
     vault, logins = application.vault, application.logins.logins
-    places = Places(application.door)
+    places = Places(application.door, application.access)
     wrapping = WrappingOperations(vault.wraps)
 
     async def ready() -> bool:
@@ -44,9 +44,9 @@ def open_vault_edge(application: Application, monitor: Monitor) -> VaultEdge:
         system.table(),
         KvOperations(vault.vault, vault.reader, places).table(),
         LoginOperations(logins).table(),
-        TokenOperations(logins.tokens, application.tokens, application.access).table(),
-        ApproleOperations(logins, application.access.principals).table(),
-        LeaseOperations(application.lease_parts.leases).table(),
+        TokenOperations(logins, application.tokens, application.access).table(),
+        ApproleOperations(logins, application.access.principals, places).table(),
+        LeaseOperations(application.lease_parts.leases, places).table(),
         wrapping.table(),
     )
     return VaultEdge(

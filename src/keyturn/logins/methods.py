@@ -96,6 +96,15 @@ class MethodService:
             credentials, lambda op: method_info(authorised_method(op, Action.LOGIN_METHOD_READ, name))
         )
 
+    async def name_of(self, credentials: Credentials, method_id: str) -> str | None:
+        """Tell the name of a method of the caller's workspace to whoever has its id; None when it is gone."""
+
+        def work(op: Operation) -> str | None:
+            found = store.method_by_id(op.connection, method_id)
+            return found.name if found is not None and found.workspace == op.workspace else None
+
+        return await self._door.read(credentials, work)
+
     async def update(
         self, credentials: Credentials, name: str, request: UpdateLoginMethod, *, if_match: int | None = None
     ) -> LoginMethodInfo:

@@ -1,4 +1,4 @@
-"""`auth/<approle>/role/…`: administration of AppRoles and their secret-ids.
+"""`sys/auth/<approle>` and `auth/<approle>/role/…`: administration of AppRoles and their secret-ids.
 
 A role of theirs gives policies; a role of ours makes whoever logs in a principal, whose grants count, and its policies
 are scopes that narrow them.  A role written here without `principal` is for the service of the role's own name, which
@@ -13,33 +13,38 @@ import msgspec
 
 from keyturn.compat.vault import durations
 from keyturn.compat.vault.answers import NOTHING, Answer, RefusedAs
-from keyturn.compat.vault.bodies import RoleBody, SecretIdBody
+from keyturn.compat.vault.bodies import MethodBody, RoleBody, SecretIdBody
 from keyturn.compat.vault.refusing import refuse_given
 from keyturn.compat.vault.tokens import scopes_of
 from keyturn.compat.vault.translation import words
-from keyturn.errors import InputError, NotFoundError
+from keyturn.errors import ConflictError, InputError, NotFoundError
 from keyturn.http.body import printable
 from keyturn.kernel.clock import parse_rfc3339
+from keyturn.logins.model import method_resource, role_resource
 from keyturn.wire.access import CreatePrincipal
+from keyturn.wire.actions import Action
 from keyturn.wire.logins import (
     MAX_TTL_SECONDS_DEFAULT,
     ApproleBinding,
+    CreateLoginMethod,
     CreateLoginRole,
     IssueSecretId,
     UpdateLoginRole,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from keyturn.access.principals import PrincipalService
     from keyturn.compat.vault.asking import Ask
+    from keyturn.compat.vault.places import Places
     from keyturn.compat.vault.routing import Table
     from keyturn.logins.service import LoginService
     from keyturn.wire.logins import LoginRoleInfo, SecretIdInfo
 
 T = TypeVar("T")
 
+APPROLE: Final = "approle"
 NAMES_MAX: Final = 10_000
 _TOKEN_TYPES: Final = frozenset({None, "", "service", "default", "default-service"})
 
@@ -47,15 +52,17 @@ _TOKEN_TYPES: Final = frozenset({None, "", "service", "default", "default-servic
 class ApproleOperations:
     """The routes of AppRole administration."""
 
-    def __init__(self, logins: LoginService, principals: PrincipalService) -> None:
-        """Need the logins and the principals."""
+    def __init__(self, logins: LoginService, principals: PrincipalService, places: Places) -> None:
+        """Need the logins, the principals, and who knows what the caller may do."""
         self._logins = logins
+        self._places = places
         self._principals = principals
 
     def table(self) -> Table:
         """Return each route's functions."""
         role = "auth/{method}/role/{role}"
         return {
+            "sys/auth/{method}": {"write": self.enable, "delete": self.disable},
             "auth/{method}/role": {"list": self.list_roles},
             role: {"read": self.read, "write": self.write, "delete": self.delete},
             f"{role}/role-id": {"read": self.read_role_id, "write": self.write_role_id},
@@ -65,6 +72,38 @@ class ApproleOperations:
             f"{role}/secret-id-accessor/lookup": {"write": self.read_accessor},
             f"{role}/secret-id-accessor/destroy": {"write": self.destroy_accessor},
         }
+
+    # --- the method --------------------------------------------------------------------------------------------------
+
+    async def enable(self, ask: Ask) -> Answer:
+        """Create the login method, of the kind AppRole; the other kinds have more to say than this can."""
+        kind = ask.fields(MethodBody).type
+        if kind != APPROLE:
+            raise InputError(
+                f"type: expected {APPROLE}",
+                field="type",
+                hint="create other login methods with `keyturn login-methods create`",
+            )
+        name = ask.parts["method"]
+        if name == "token":
+            raise RefusedAs(400, "path is already in use at token/")
+        try:
+            await self._logins.methods.create(
+                ask.credentials, _checked({"name": name, "kind": APPROLE}, CreateLoginMethod)
+            )
+        except ConflictError:
+            raise RefusedAs(400, f"path is already in use at {name}/") from None
+        return NOTHING
+
+    async def disable(self, ask: Ask) -> Answer:
+        """Delete the login method with its roles, and with them whatever logged in by it."""
+        try:
+            await self._logins.methods.delete(ask.credentials, ask.parts["method"])
+        except NotFoundError:
+            raise await self._places.refuse_absent(
+                ask, Action.LOGIN_METHOD_DELETE, method_resource(ask.parts["method"])
+            ) from None
+        return NOTHING
 
     # --- roles -------------------------------------------------------------------------------------------------------
 
@@ -84,7 +123,8 @@ class ApproleOperations:
 
     async def read(self, ask: Ask) -> Answer:
         """Show a role."""
-        return Answer(data=_shown(await self._role(ask)))
+        role = await self._or_absent(ask, Action.LOGIN_ROLE_READ, self._role(ask))
+        return Answer(data=_shown(role))
 
     async def write(self, ask: Ask) -> Answer:
         """Create or change a role; what is left out stays, or is as it is by default."""
@@ -107,19 +147,21 @@ class ApproleOperations:
 
     async def delete(self, ask: Ask) -> Answer:
         """Delete a role, and with it whatever logged in by it."""
-        await self._logins.roles.delete(ask.credentials, ask.parts["method"], ask.parts["role"])
+        work = self._logins.roles.delete(ask.credentials, ask.parts["method"], ask.parts["role"])
+        await self._or_absent(ask, Action.LOGIN_ROLE_DELETE, work)
         return NOTHING
 
     async def read_role_id(self, ask: Ask) -> Answer:
         """Tell the role-id."""
-        return Answer(data={"role_id": (await self._role(ask)).role_id})
+        role = await self._or_absent(ask, Action.LOGIN_ROLE_READ, self._role(ask))
+        return Answer(data={"role_id": role.role_id})
 
     async def write_role_id(self, ask: Ask) -> Answer:
         """Choose the role-id."""
         role_id = ask.fields(RoleBody).role_id
         if not role_id:
             raise RefusedAs(400, "missing role_id")
-        held = await self._role(ask)
+        held = await self._or_absent(ask, Action.LOGIN_ROLE_UPDATE, self._role(ask))
         changes = {"approle": {**msgspec.to_builtins(held.approle or ApproleBinding()), "role_id": role_id}}
         await self._logins.roles.update(
             ask.credentials, ask.parts["method"], ask.parts["role"], _checked(changes, UpdateLoginRole)
@@ -142,8 +184,8 @@ class ApproleOperations:
         await self._logins.methods.read(ask.credentials, ask.parts["method"])
         try:
             await self._logins.roles.create(ask.credentials, ask.parts["method"], request)
-        except NotFoundError:
-            if body.principal is not None:
+        except InputError as error:
+            if body.principal is not None or error.field != "principal":
                 raise
             await self._principals.create(ask.credentials, CreatePrincipal(kind="service", name=name))
             await self._logins.roles.create(ask.credentials, ask.parts["method"], request)
@@ -161,9 +203,10 @@ class ApproleOperations:
             values["uses"] = body.num_uses or None
         if words(body.cidr_list):
             values["cidrs"] = words(body.cidr_list)
-        made = await self._logins.secret_ids.issue(
+        work = self._logins.secret_ids.issue(
             ask.credentials, ask.parts["method"], ask.parts["role"], _checked(values, IssueSecretId)
         )
+        made = await self._or_absent(ask, Action.SECRET_ID_ISSUE, work)
         data = {
             "secret_id": made.secret_id,
             "secret_id_accessor": made.id,
@@ -177,9 +220,10 @@ class ApproleOperations:
         found: list[str] = []
         cursor: str | None = None
         while len(found) < NAMES_MAX:
-            page = await self._logins.secret_ids.list(
+            work = self._logins.secret_ids.list(
                 ask.credentials, ask.parts["method"], ask.parts["role"], cursor=cursor, limit=200
             )
+            page = await self._or_absent(ask, Action.SECRET_ID_READ, work)
             found.extend(one.id for one in page.items if one.state == "active")
             cursor = page.next_cursor
             if cursor is None:
@@ -195,26 +239,37 @@ class ApproleOperations:
     async def destroy(self, ask: Ask) -> Answer:
         """Revoke a secret-id, by itself."""
         found = await self._found(ask)
-        await self._logins.secret_ids.revoke(ask.credentials, ask.parts["method"], ask.parts["role"], found.id)
+        await self._revoke(ask, found.id)
         return NOTHING
 
     async def read_accessor(self, ask: Ask) -> Answer:
         """Show what is known of a secret-id, by its accessor."""
-        accessor = _accessor(ask)
-        found = await self._logins.secret_ids.read(ask.credentials, ask.parts["method"], ask.parts["role"], accessor)
-        return Answer(data=_secret_id(found))
+        work = self._logins.secret_ids.read(ask.credentials, ask.parts["method"], ask.parts["role"], _accessor(ask))
+        return Answer(data=_secret_id(await self._or_absent(ask, Action.SECRET_ID_READ, work)))
 
     async def destroy_accessor(self, ask: Ask) -> Answer:
         """Revoke a secret-id, by its accessor."""
-        accessor = _accessor(ask)
-        await self._logins.secret_ids.revoke(ask.credentials, ask.parts["method"], ask.parts["role"], accessor)
+        await self._revoke(ask, _accessor(ask))
         return NOTHING
+
+    async def _revoke(self, ask: Ask, accessor: str) -> None:
+        work = self._logins.secret_ids.revoke(ask.credentials, ask.parts["method"], ask.parts["role"], accessor)
+        await self._or_absent(ask, Action.SECRET_ID_REVOKE, work)
 
     async def _found(self, ask: Ask) -> SecretIdInfo:
         given = ask.fields(SecretIdBody).secret_id
         if not given:
             raise RefusedAs(400, "missing secret_id")
-        return await self._logins.secret_ids.find(ask.credentials, ask.parts["method"], ask.parts["role"], given)
+        work = self._logins.secret_ids.find(ask.credentials, ask.parts["method"], ask.parts["role"], given)
+        return await self._or_absent(ask, Action.SECRET_ID_READ, work)
+
+    async def _or_absent(self, ask: Ask, action: Action, work: Awaitable[T]) -> T:
+        """Await the work; what is not there answers 404 to a caller who may do that to the role, else 403."""
+        try:
+            return await work
+        except NotFoundError:
+            resource = role_resource(ask.parts["method"], ask.parts["role"])
+            raise await self._places.refuse_absent(ask, action, resource) from None
 
 
 def _refuse(body: RoleBody) -> None:

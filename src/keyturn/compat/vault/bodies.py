@@ -93,6 +93,12 @@ class LoginBody(msgspec.Struct, frozen=True):
         return "LoginBody([redacted])"
 
 
+class MethodBody(msgspec.Struct, frozen=True):
+    """`sys/auth/<path>`."""
+
+    type: str | None = None
+
+
 class RoleBody(msgspec.Struct, frozen=True):
     """`auth/<approle>/role/<name>`."""
 

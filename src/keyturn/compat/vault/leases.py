@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from keyturn.access.caller import Resource
 from keyturn.compat.vault import durations
 from keyturn.compat.vault.answers import NOTHING, Answer, RefusedAs
 from keyturn.compat.vault.bodies import LeaseBody
 from keyturn.compat.vault.tokens import NOT_RENEWABLE
 from keyturn.errors import ConflictError, InputError, NotFoundError
+from keyturn.leases.model import lease_resource, role_resource
+from keyturn.wire.actions import Action
 from keyturn.wire.leases import LEASE_SECONDS_MAX, LeaseState
 
 if TYPE_CHECKING:
     from keyturn.compat.vault.asking import Ask
+    from keyturn.compat.vault.places import Places
     from keyturn.compat.vault.routing import Table, Work
     from keyturn.leases.service import LeaseService
     from keyturn.wire.leases import LeaseInfo
@@ -22,14 +26,16 @@ NOT_FOUND: Final = "lease not found"
 NAMES_MAX: Final = 10_000
 _ROUNDS_MAX: Final = 100
 _PATH_CHARACTERS_MAX: Final = 400
+_PATH_SEGMENTS: Final = 4
 
 
 class LeaseOperations:
     """The routes of leases."""
 
-    def __init__(self, leases: LeaseService) -> None:
-        """Need the leases."""
+    def __init__(self, leases: LeaseService, places: Places) -> None:
+        """Need the leases, and who knows what the caller may do."""
         self._leases = leases
+        self._places = places
 
     def table(self) -> Table:
         """Return each route's functions, the older names of some among them."""
@@ -54,7 +60,13 @@ class LeaseOperations:
     async def create(self, ask: Ask) -> Answer:
         """Make a credential."""
         ttl = _within(durations.seconds(ask.body.get("ttl") or ask.query.get("ttl"), "ttl"), "ttl")
-        made = await self._leases.create(ask.credentials, ask.parts["mount"], ask.parts["role"], ttl_seconds=ttl)
+        source, role = ask.parts["mount"], ask.parts["role"]
+        try:
+            made = await self._leases.create(ask.credentials, source, role, ttl_seconds=ttl)
+        except NotFoundError:
+            raise await self._places.refuse_absent(
+                ask, Action.LEASE_CREATE, Resource(role_resource(source, role))
+            ) from None
         return Answer(
             data=made.fields, lease_id=made.lease_id, lease_duration=made.ttl_seconds, renewable=made.renewable
         )
@@ -64,7 +76,7 @@ class LeaseOperations:
         try:
             info = await self._leases.lookup(ask.credentials, _lease(ask))
         except NotFoundError:
-            raise RefusedAs(400, INVALID) from None
+            raise await self._absent(ask, Action.LEASE_READ, INVALID) from None
         data = {
             "id": info.lease_id,
             "issue_time": info.created_at,
@@ -102,7 +114,7 @@ class LeaseOperations:
         try:
             info = await self._leases.renew(ask.credentials, _lease(ask), asked)
         except NotFoundError:
-            raise RefusedAs(400, NOT_FOUND) from None
+            raise await self._absent(ask, Action.LEASE_RENEW, NOT_FOUND) from None
         except ConflictError as error:
             raise RefusedAs(400, NOT_RENEWABLE, str(error)) from None
         return _renewed(info)
@@ -112,7 +124,7 @@ class LeaseOperations:
         try:
             await self._leases.revoke(ask.credentials, _lease(ask))
         except NotFoundError:
-            raise RefusedAs(400, NOT_FOUND) from None
+            raise await self._absent(ask, Action.LEASE_REVOKE, NOT_FOUND) from None
         return NOTHING
 
     async def revoke_prefix(self, ask: Ask) -> Answer:
@@ -124,6 +136,13 @@ class LeaseOperations:
             if not (await self._leases.revoke_prefix(ask.credentials, prefix)).more:
                 break
         return NOTHING
+
+    async def _absent(self, ask: Ask, action: Action, words: str) -> RefusedAs:
+        """Return the answer for a lease that is not there: these words for a caller who may do that, else 403."""
+        named = _lease(ask)
+        name = lease_resource(named) if named.count("/") == _PATH_SEGMENTS - 1 else f"lease/{named}"
+        refused = await self._places.refuse_absent(ask, action, Resource(name))
+        return RefusedAs(400, words) if refused.status == 404 else refused
 
 
 def _renewed(info: LeaseInfo) -> Answer:

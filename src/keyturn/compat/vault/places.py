@@ -12,9 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from keyturn.access import store
 from keyturn.compat.vault.answers import PERMISSION_DENIED, RefusedAs
-from keyturn.errors import BrokenInvariantError
 from keyturn.vault.paths import check_environment, folder_resource, parse_path
 from keyturn.wire.actions import Action
 
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from keyturn.access.caller import Resource
     from keyturn.access.door import Door, Operation
     from keyturn.access.model import Workspace
+    from keyturn.access.service import AccessService
     from keyturn.compat.vault.asking import Ask
 
 SECRET: Final = "secret"  # noqa: S105 -- the name of a mount
@@ -42,9 +41,10 @@ class Place:
 class Places:
     """Finds places; asks the database who the caller is only where the answer needs it."""
 
-    def __init__(self, door: Door) -> None:
-        """Need the door."""
+    def __init__(self, door: Door, access: AccessService) -> None:
+        """Need the door, and who knows workspaces."""
         self._door = door
+        self._access = access
 
     async def of_mount(self, ask: Ask) -> Place:
         """Return the place of the route's mount; raises InputError for a name that no environment can have."""
@@ -59,7 +59,7 @@ class Places:
 
     async def workspace(self, ask: Ask) -> Workspace:
         """Return the caller's workspace."""
-        return await self._door.read(ask.credentials, _workspace)
+        return await self._access.own_workspace(ask.credentials)
 
     async def require_namespace(self, ask: Ask) -> None:
         """Raise the refusal of a namespace that is not the caller's workspace."""
@@ -84,14 +84,6 @@ def secret_resource(path: str) -> Resource:
 def folder_of(path: str) -> Resource:
     """Return the resource of a folder; raises InputError."""
     return folder_resource(path)
-
-
-def _workspace(op: Operation) -> Workspace:
-    found = store.workspace_by_id(op.connection, op.workspace)
-    if found is None:
-        message = "an authenticated caller has no workspace"
-        raise BrokenInvariantError(message)
-    return found
 
 
 def _allows(op: Operation, action: Action, resource: Resource) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from keyturn.compat.vault import durations
-from keyturn.compat.vault.answers import NOTHING, Answer, RefusedAs
+from keyturn.compat.vault.answers import NOTHING, PERMISSION_DENIED, Answer, RefusedAs
 from keyturn.compat.vault.bodies import NewTokenBody, TokenBody
 from keyturn.compat.vault.refusing import refuse_given
 from keyturn.compat.vault.translation import words
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from keyturn.compat.vault.asking import Ask
     from keyturn.compat.vault.routing import Table
     from keyturn.keys.tokens import TokenService
-    from keyturn.logins.token_service import LoginTokenService
+    from keyturn.logins.service import LoginService
     from keyturn.wire.logins import LoginTokenInfo
 
 DEFAULT_POLICY: Final = "default"
@@ -37,14 +37,16 @@ BAD_TOKEN: Final = "bad token"  # noqa: S105 -- what is said of one
 INVALID_ACCESSOR: Final = "invalid accessor"
 MISSING_TOKEN: Final = "missing token"  # noqa: S105 -- what is said of none
 ACCESSORS_MAX: Final = 10_000
+_NO_RENEWAL: Final = frozenset({"not_renewable", "not_a_login_token", "token_ended"})
 
 
 class TokenOperations:
     """The routes of `auth/token`."""
 
-    def __init__(self, tokens: LoginTokenService, management: TokenService, access: AccessService) -> None:
-        """Need the login tokens, the management tokens, and who the caller is."""
-        self._tokens = tokens
+    def __init__(self, logins: LoginService, management: TokenService, access: AccessService) -> None:
+        """Need the logins with their tokens, the management tokens, and who the caller is."""
+        self._methods = logins.methods
+        self._tokens = logins.tokens
         self._management = management
         self._access = access
 
@@ -67,7 +69,7 @@ class TokenOperations:
     async def lookup_self(self, ask: Ask) -> Answer:
         """Show the caller's own token."""
         info = await self._tokens.read_self(ask.credentials)
-        return Answer(data=token_data(info, ask.credentials.token.reveal()))
+        return await self._shown(ask, info, ask.credentials.token.reveal())
 
     async def renew_self(self, ask: Ask) -> Answer:
         """Let the caller's own token live on."""
@@ -88,7 +90,10 @@ class TokenOperations:
             caller = await self._access.whoami(ask.credentials)
             if caller.token_id is None:
                 raise
-            await self._management.revoke(ask.credentials, caller.principal, caller.token_id)
+            try:
+                await self._management.revoke(ask.credentials, caller.principal, caller.token_id)
+            except NotFoundError:
+                raise RefusedAs(403, PERMISSION_DENIED) from None
         return NOTHING
 
     async def lookup(self, ask: Ask) -> Answer:
@@ -97,7 +102,7 @@ class TokenOperations:
         if body.token is None or _is_own(ask, body.token):
             return await self.lookup_self(ask)
         token_id = await self._find(ask, body.token)
-        return Answer(data=token_data(await self._tokens.read(ask.credentials, token_id), body.token))
+        return await self._shown(ask, await self._tokens.read(ask.credentials, token_id), body.token)
 
     async def renew(self, ask: Ask) -> Answer:
         """Let the token in the body live on."""
@@ -125,7 +130,7 @@ class TokenOperations:
             info = await self._tokens.read(ask.credentials, _accessor(ask))
         except NotFoundError:
             raise RefusedAs(403, INVALID_ACCESSOR) from None
-        return Answer(data=token_data(info, ""))
+        return await self._shown(ask, info, "")
 
     async def renew_accessor(self, ask: Ask) -> Answer:
         """Let a token live on, by its accessor."""
@@ -185,6 +190,10 @@ class TokenOperations:
         issued = await self._tokens.issue(ask.credentials, request)
         return Answer(auth=token_auth(issued.info, issued.token))
 
+    async def _shown(self, ask: Ask, info: LoginTokenInfo, token: str) -> Answer:
+        method = None if info.method is None else await self._methods.name_of(ask.credentials, info.method)
+        return Answer(data=token_data(info, token, method))
+
     async def _find(self, ask: Ask, token: str) -> str:
         try:
             return await self._tokens.find(ask.credentials, token)
@@ -198,14 +207,14 @@ class TokenOperations:
             raise _worded(error) from None
 
 
-def token_data(info: LoginTokenInfo, token: str) -> dict[str, Any]:
-    """Describe a token as a look-up does."""
+def token_data(info: LoginTokenInfo, token: str, method: str | None) -> dict[str, Any]:
+    """Describe a token as a look-up does; `method` is the name of the login that it came from."""
     created = None if info.created_at is None else parse_rfc3339(info.created_at)
     return {
         "accessor": info.id,
         "creation_time": 0 if created is None else int(created),
         "creation_ttl": info.creation_ttl_seconds,
-        "display_name": _display_name(info),
+        "display_name": _display_name(info, method),
         "entity_id": info.principal,
         "expire_time": info.expires_at,
         "explicit_max_ttl": 0,
@@ -214,7 +223,7 @@ def token_data(info: LoginTokenInfo, token: str) -> dict[str, Any]:
         "meta": info.metadata or None,
         "num_uses": 0,
         "orphan": info.parent is None,
-        "path": "auth/token/create" if info.method is None else f"auth/{info.method}/login",
+        "path": "auth/token/create" if method is None or info.parent is not None else f"auth/{method}/login",
         "policies": policies_of(info.scopes),
         "renewable": info.renewable,
         "ttl": info.ttl_seconds,
@@ -276,9 +285,9 @@ def scopes_of(policies: list[str]) -> tuple[str, ...]:
     return kept or (LEAST_SCOPES if policies else ())
 
 
-def _display_name(info: LoginTokenInfo) -> str:
+def _display_name(info: LoginTokenInfo, method: str | None) -> str:
     named = info.metadata.get("display_name") or info.subject or info.principal
-    return named if info.method is None else f"{info.method}-{named}"
+    return named if method is None else f"{method}-{named}"
 
 
 def _is_own(ask: Ask, token: str) -> bool:
@@ -301,4 +310,4 @@ def _renewal(ask: Ask) -> RenewLoginToken:
 
 
 def _worded(error: ConflictError) -> Exception:
-    return RefusedAs(400, NOT_RENEWABLE) if error.code == "not_renewable" else error
+    return RefusedAs(400, NOT_RENEWABLE, str(error)) if error.code in _NO_RENEWAL else error
