@@ -54,7 +54,7 @@ class Town:
         await self._step("open", str(connection["host"]))
         yield self
 
-    async def create(self, role: Mapping[str, Any], account: NewAccount, deadline: Deadline) -> dict[str, str]:
+    async def create(self, role: Mapping[str, Any], account: NewAccount, deadline: Deadline) -> dict[str, str]:  # noqa: ARG002 -- the port
         await self._step("create", account.name)
         deadline.check()
         self.accounts[account.name] = account.expires_at
@@ -62,13 +62,13 @@ class Town:
         await self._step("created", account.name)
         return {}
 
-    async def extend(self, role: Mapping[str, Any], name: str, expires_at: float) -> None:
+    async def extend(self, role: Mapping[str, Any], name: str, expires_at: float) -> None:  # noqa: ARG002 -- the port
         await self._step("extend", name)
         if name not in self.accounts:
             raise ProviderError("there is no such account")
         self.accounts[name] = expires_at
 
-    async def drop(self, role: Mapping[str, Any], name: str) -> None:
+    async def drop(self, role: Mapping[str, Any], name: str) -> None:  # noqa: ARG002 -- the port
         await self._step("drop", name)
         self.accounts.pop(name, None)
 
@@ -141,6 +141,11 @@ class Bench:
         one = dispatcher or self.dispatcher
         while await one.dispatch_once():
             await one.settled()
+
+    async def until(self, what: str) -> None:
+        """Return when the town was asked for this."""
+        while not any(asked == what for asked, _ in self.town.calls):  # noqa: ASYNC110 -- it is a list
+            await asyncio.sleep(0)
 
     async def pass_time(self, seconds: float) -> None:
         """Let time pass, and dispatch."""

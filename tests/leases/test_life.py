@@ -48,8 +48,7 @@ async def test_the_intent_is_committed_before_the_account_is_made(bench: Bench) 
     await bench.source()
     bench.town.gates["create"] = asyncio.Event()
     making = asyncio.create_task(bench.lease())
-    while ("create", "") not in [(what, "") for what, _ in bench.town.calls]:
-        await asyncio.sleep(0)
+    await bench.until("create")
     (row,) = await bench.rows()
     assert row.state == "intent"
     assert row.account == bench.town.calls[-1][1]
@@ -78,8 +77,7 @@ async def test_an_intent_whose_process_was_killed_is_dropped_twice(bench: Bench)
     await bench.source()
     bench.town.gates["created"] = asyncio.Event()
     making = asyncio.create_task(bench.lease())
-    while not bench.town.accounts:
-        await asyncio.sleep(0)
+    await bench.until("created")
     (account,) = bench.town.accounts
     await bench.pass_time(bench.endings.timing.grace - 1)
     assert await bench.states() == ["intent"]
@@ -99,8 +97,7 @@ async def test_a_creation_that_comes_back_too_late_drops_what_it_made(bench: Ben
     await bench.source()
     bench.town.gates["created"] = asyncio.Event()
     making = asyncio.create_task(bench.lease())
-    while not bench.town.accounts:
-        await asyncio.sleep(0)
+    await bench.until("created")
     (account,) = bench.town.accounts
     await bench.pass_time(bench.endings.timing.grace)
     await bench.pass_time(bench.endings.timing.linger)
@@ -282,8 +279,7 @@ async def test_another_worker_goes_on_where_a_killed_one_stopped(bench: Bench) -
     bench.town.gates["drop"] = asyncio.Event()
     bench.desk.clock.advance(10)
     await bench.dispatcher.dispatch_once()
-    while not any(what == "drop" for what, _ in bench.town.calls):
-        await asyncio.sleep(0)
+    await bench.until("drop")
     bench.desk.clock.advance(6)
     # The lead of the first is over, which on PostgreSQL is counted in the time of the database.
     await bench.desk.database.write(lambda t: election.resign(t.connection, ELECTION, "nod_first"))
@@ -297,7 +293,8 @@ async def test_another_worker_goes_on_where_a_killed_one_stopped(bench: Bench) -
 async def test_a_stepped_clock_ends_leases_by_the_stored_time(bench: Bench, step: float) -> None:
     await bench.source()
     await bench.lease(ttl=600)
-    await bench.pass_time(step)
+    bench.desk.clock.step(step)
+    await bench.round()
     assert await bench.states() == (["revoked"] if step > 0 else ["active"])
     if step < 0:
         await bench.pass_time(-step + 600)

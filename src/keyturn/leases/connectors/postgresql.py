@@ -34,7 +34,7 @@ _CREATION: Final = ("CREATE ROLE {{name}} LOGIN PASSWORD {{password}} VALID UNTI
 _RENEWAL: Final = ("ALTER ROLE {{name}} VALID UNTIL {{expiration}}",)
 _EXISTS: Final = "SELECT true FROM pg_catalog.pg_roles WHERE rolname = $1"
 _CUT: Final = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = $1"
-_MEMBER: Final = "SELECT pg_catalog.pg_has_role(current_user, $1, 'MEMBER')"
+_HOLDS: Final = "SELECT pg_catalog.pg_has_role(current_user, $1, 'USAGE')"
 
 
 class PostgresqlConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -162,7 +162,7 @@ class PostgresqlSession:
             quoted = render("{{name}}", {"name": name}, name_quote='"')
             # On its own first: a session that begins after this is refused, so that the cut gets all of them.
             await self._link.execute(f"ALTER ROLE {quoted} NOLOGIN")
-            if not await self._link.fetchval(_MEMBER, name):
+            if not await self._link.fetchval(_HOLDS, name):
                 await self._link.execute(f"GRANT {quoted} TO CURRENT_USER")
             await self._link.fetch(_CUT, name)
             async with self._link.transaction():
