@@ -25,6 +25,7 @@ NAMES = (
     "revoke_to_deny",
     "issue",
     "audit",
+    "secret_reads",
 )
 SHORT = {"verify_inprocess": ["--keys", "1000"]}
 

@@ -18,13 +18,16 @@ import msgspec
 from keyturn.audit.model import SYSTEM, Actor, Detail, Outcome
 from keyturn.errors import BrokenInvariantError
 from keyturn.kernel.clock import rfc3339
-from keyturn.kernel.ids import new_id
+from keyturn.kernel.ids import RANDOM_LENGTH, new_id
 from keyturn.kernel.secret import random_base62
 from keyturn.storage.transaction import LeafRow
 
 __all__ = ["FORMAT", "SYSTEM", "Actor", "Detail", "Leaf", "Outcome"]
 
 FORMAT = 1
+SALT_LENGTH = 22
+DRAWN = SALT_LENGTH + RANDOM_LENGTH
+"""How many random characters a leaf takes: its salt, and the end of its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,14 @@ class Leaf:
     request_id: str | None = None
     ip: str | None = None
 
-    def row(self) -> LeafRow:
-        """Encode with a fresh id and salt; raises BrokenInvariantError for a detail that is not canonical JSON."""
-        leaf_id = new_id("evt", self.at)
+    def row(self, drawn: str | None = None) -> LeafRow:
+        """Encode with a fresh id and salt; raises BrokenInvariantError for a detail that is not canonical JSON.
+
+        `drawn` are DRAWN random base62 characters of its own, where those of many leaves were drawn at once.
+        """
+        if drawn is None:
+            drawn = random_base62(DRAWN)
+        leaf_id = new_id("evt", self.at, drawn[SALT_LENGTH:])
         actor: dict[str, Detail] = {"id": self.actor.id, "kind": self.actor.kind, "name": self.actor.name}
         if self.actor.token is not None:
             actor["token"] = self.actor.token
@@ -56,16 +64,19 @@ class Leaf:
             "outcome": self.outcome,
             "request": {"id": self.request_id, "ip": self.ip},
             "resource": self.resource,
-            "salt": random_base62(22),
+            "salt": drawn[:SALT_LENGTH],
             "v": FORMAT,
             "workspace": self.workspace,
         }
-        _require_canonical(content)
+        # The rest is text by its type; what a caller made up is not.
+        _require_canonical(self.detail)
         body = msgspec.json.encode(content, order="sorted")
         return LeafRow(leaf_id, self.at, str(self.action), self.outcome, self.actor.id, self.resource, body)
 
 
 def _require_canonical(value: object) -> None:
+    if isinstance(value, str):
+        return
     if isinstance(value, dict):
         for item in value.values():
             _require_canonical(item)

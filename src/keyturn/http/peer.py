@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     RawHeaders = Iterable[tuple[bytes, bytes]]
 
+_ID_LENGTH: Final = 22
+_DRAWN_AT_ONCE: Final = 128
+_drawn: Final[list[str]] = []
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _BEARER: Final = re.compile(rb"(?i:bearer) +([A-Za-z0-9._~+/=-]{1,512}) *")
 _UNAUTHENTICATED_HINT: Final = "send `Authorization: Bearer <management token>`"
@@ -35,7 +38,19 @@ def request_id(headers: RawHeaders) -> str:
     given = header(headers, b"x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given.decode("ascii")
-    return f"req_{random_base62(22)}"
+    return _new_request_id()
+
+
+def _new_request_id() -> str:
+    # Drawn many at a time: each call for randomness lets other threads in, and one of them may stay for long.
+    # Nothing is drawn before the first request, so processes that were forked do not share any.
+    try:
+        return _drawn.pop()
+    except IndexError:
+        text = random_base62(_ID_LENGTH * _DRAWN_AT_ONCE)
+        found = [f"req_{text[at : at + _ID_LENGTH]}" for at in range(0, len(text), _ID_LENGTH)]
+        _drawn.extend(found[1:])
+        return found[0]
 
 
 def bearer_token(headers: RawHeaders) -> Secret:

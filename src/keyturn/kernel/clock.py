@@ -17,6 +17,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 JUMP_ALARM_SECONDS: Final = 2.0
@@ -96,6 +97,7 @@ class Clock:
         return jump
 
 
+@lru_cache(maxsize=1024)
 def rfc3339(epoch: float) -> str:
     """Write epoch seconds as RFC 3339 in UTC, rounded to the millisecond.
 

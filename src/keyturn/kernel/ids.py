@@ -13,6 +13,7 @@ A secret version has a bare id of 12 random base62 characters, because it is a p
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, NewType
 
 from keyturn.kernel.secret import BASE62, random_base62
@@ -30,16 +31,17 @@ LeafId = NewType("LeafId", str)
 VERSION_ID_LENGTH: Final = 12
 
 _TIME_LENGTH: Final = 8
-_RANDOM_LENGTH: Final = 14
-_BODY_LENGTH: Final = _TIME_LENGTH + _RANDOM_LENGTH
+RANDOM_LENGTH: Final = 14
+_BODY_LENGTH: Final = _TIME_LENGTH + RANDOM_LENGTH
 _TIME_END_MS: Final = 62**_TIME_LENGTH
 _PREFIX: Final = re.compile(r"[a-z][a-z0-9]{1,15}")
 _BODY: Final = re.compile(rf"[0-9A-Za-z]{{{_BODY_LENGTH}}}")
 
 
-def new_id(prefix: str, at: float) -> str:
+def new_id(prefix: str, at: float, drawn: str | None = None) -> str:
     """Make an id of the kind `prefix` (`key`, without the `_`) for the time `at` in epoch seconds.
 
+    `drawn` are RANDOM_LENGTH characters of `random_base62`, where those of many ids were drawn at once.
     Raises ValueError when the prefix is not 2-16 of `a-z0-9` starting with a letter, or the time does not fit.
     """
     if _PREFIX.fullmatch(prefix) is None:
@@ -47,7 +49,7 @@ def new_id(prefix: str, at: float) -> str:
     milliseconds = int(at * 1000)
     if not 0 <= milliseconds < _TIME_END_MS:
         raise ValueError("expected a time between 1970 and 8888")
-    return f"{prefix}_{_base62(milliseconds)}{random_base62(_RANDOM_LENGTH)}"
+    return f"{prefix}_{_base62(milliseconds)}{drawn or random_base62(RANDOM_LENGTH)}"
 
 
 def is_id(prefix: str, text: str) -> bool:
@@ -61,6 +63,7 @@ def new_version_id() -> VersionId:
     return VersionId(random_base62(VERSION_ID_LENGTH))
 
 
+@lru_cache(maxsize=16)
 def _base62(number: int) -> str:
     digits = []
     for _ in range(_TIME_LENGTH):

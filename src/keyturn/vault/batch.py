@@ -112,9 +112,17 @@ class ReadQueue:
             for ask in asks:
                 _refuse(ask, error)
             return
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 -- our own bug: handed to who met it, and to nobody else
+            if len(asks) == 1:
+                self.meter.outcomes["error"] += 1
+                _refuse(asks[0], error)
+                return
             for ask in asks:
-                _refuse(ask, error if isinstance(error, Exception) else _stalled("the server stops"))
+                await self._commit([ask])
+            return
+        except BaseException:
+            for ask in asks:
+                _refuse(ask, _stalled("the server stops"))
             raise
         self._state.confirm()
         self._hand_out(committed.value)

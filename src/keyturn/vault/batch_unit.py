@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from keyturn.access.door import Operation, unauthenticated
-from keyturn.audit.leaf import Detail, Leaf
+from keyturn.audit.leaf import DRAWN, Detail, Leaf
 from keyturn.errors import KeyturnError, NotFoundError, not_found
+from keyturn.kernel.secret import random_base62
 from keyturn.storage.transaction import ChangeKind, Entry, RefusedError
 from keyturn.vault import answers, sealing
 from keyturn.vault.consumers import Read, Tally, agent_of, network_of
@@ -93,11 +94,13 @@ class BatchUnit:
         self._keyring = keyring
         self._approvals = approvals
         self._consumers = consumers
+        self._drawn = _Drawn()
 
     def run(self, transaction: Transaction, asks: Sequence[Ask]) -> Answers:
         """Decide every read and put it on record."""
         self._state.begin(transaction)
         reads: list[Read] = []
+        self._drawn = _Drawn(len(asks))
         # Who has given up meanwhile gets no value, and leaves no trace of one.
         found = [self._answer(transaction, ask, reads) for ask in asks if not ask.done.done()]
         self._consumers.write_first(transaction.connection, reads)
@@ -108,7 +111,7 @@ class BatchUnit:
         if caller is None:
             return Answer(ask, None, unauthenticated(), "unauthenticated")
         op = Operation(transaction.connection, transaction.now, caller, transaction)
-        access = _Access(self._state, self._keyring, self._approvals, op, ask)
+        access = _Access(self._state, self._keyring, self._approvals, op, ask, self._drawn)
         try:
             opened = access.root()
         except RefusedError as refused:
@@ -121,17 +124,36 @@ class BatchUnit:
         return Answer(ask, opened, None, "allowed")
 
 
+class _Drawn:
+    """Random characters for the leaves of one batch, drawn at once: each draw would let another thread in."""
+
+    __slots__ = ("_at", "_text")
+
+    def __init__(self, leaves: int = 0) -> None:
+        self._text = random_base62(DRAWN * leaves) if leaves else ""
+        self._at = 0
+
+    def next(self) -> str | None:
+        """Return those of the next leaf, None when there are no more."""
+        found = self._text[self._at : self._at + DRAWN]
+        self._at += DRAWN
+        return found if len(found) == DRAWN else None
+
+
 class _Access:
     """One read: its root and the targets of its references, by one caller."""
 
-    __slots__ = ("_approvals", "_ask", "_keyring", "_op", "_state", "action", "reads")
+    __slots__ = ("_approvals", "_ask", "_drawn", "_keyring", "_op", "_state", "action", "reads")
 
-    def __init__(self, state: BatchState, keyring: Keyring, approvals: GuardedPaths, op: Operation, ask: Ask) -> None:
+    def __init__(
+        self, state: BatchState, keyring: Keyring, approvals: GuardedPaths, op: Operation, ask: Ask, drawn: _Drawn
+    ) -> None:
         self._state = state
         self._keyring = keyring
         self._approvals = approvals
         self._op = op
         self._ask = ask
+        self._drawn = drawn
         self.action = Action.SECRET_REVEAL if op.caller.kind == _PERSON else Action.SECRET_READ
         self.reads: list[Read] = []
 
@@ -165,7 +187,7 @@ class _Access:
             request_id=op.caller.request_id,
             ip=op.caller.ip,
         )
-        op.transaction.append(Entry(op.workspace, ChangeKind.AUDIT, "", leaf.row()))
+        op.transaction.append(Entry(op.workspace, ChangeKind.AUDIT, "", leaf.row(self._drawn.next())))
 
     def _target(self, text: str) -> dict[str, Any]:
         """Return the fields of a path that a reference names: an access like any other, with its own leaf."""

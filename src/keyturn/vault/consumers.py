@@ -226,21 +226,31 @@ def agent_of(text: str | None) -> str:
 
 
 def _upsert(connection: Connection, tallies: Mapping[Key, Tally]) -> None:
+    statement = _statements.get(connection.dialect.name)
+    if statement is None:
+        statement = _statements[connection.dialect.name] = _upsert_statement(connection)
+    # In one order everywhere, so that two nodes never wait for each other's rows.
+    connection.execute(statement, [_row(key, tallies[key]) for key in sorted(tallies)])
+
+
+def _upsert_statement(connection: Connection) -> Any:  # noqa: ANN401 -- one of two dialects' inserts
     insert = insert_on_conflict(connection, secret_read)
     later = insert.excluded.last_at >= secret_read.c.last_at
 
     def newer(name: str) -> Any:  # noqa: ANN401 -- an expression
         return case((later, insert.excluded[name]), else_=secret_read.c[name])
 
-    statement = insert.on_conflict_do_update(
+    return insert.on_conflict_do_update(
         index_elements=["secret", "sequence", "consumer"],
         set_={
             "reads": secret_read.c.reads + insert.excluded.reads,
             **{name: newer(name) for name in ("last_at", "ip_network", "user_agent")},
         },
     )
-    # In one order everywhere, so that two nodes never wait for each other's rows.
-    connection.execute(statement, [_row(key, tallies[key]) for key in sorted(tallies)])
+
+
+# By dialect; building it costs more than running it.
+_statements: Final[dict[str, Any]] = {}
 
 
 def _row(key: Key, tally: Tally) -> dict[str, object]:
