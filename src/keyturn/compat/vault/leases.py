@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from keyturn.access.caller import Resource
 from keyturn.compat.vault import durations
-from keyturn.compat.vault.answers import NOTHING, Answer, RefusedAs
+from keyturn.compat.vault.answers import NOTHING, PERMISSION_DENIED, Answer, RefusedAs
 from keyturn.compat.vault.bodies import LeaseBody
 from keyturn.compat.vault.tokens import NOT_RENEWABLE
 from keyturn.errors import ConflictError, InputError, NotFoundError
@@ -132,9 +132,13 @@ class LeaseOperations:
         prefix = ask.parts["prefix"]
         if not prefix or len(prefix) > _PATH_CHARACTERS_MAX:
             raise RefusedAs(400, "missing prefix")
-        for _ in range(_ROUNDS_MAX):
-            if not (await self._leases.revoke_prefix(ask.credentials, prefix)).more:
-                break
+        try:
+            for _ in range(_ROUNDS_MAX):
+                if not (await self._leases.revoke_prefix(ask.credentials, prefix)).more:
+                    break
+        except NotFoundError:
+            # Whoever may end leases there is told nothing about whether there are any.
+            raise RefusedAs(403, PERMISSION_DENIED) from None
         return NOTHING
 
     async def _absent(self, ask: Ask, action: Action, words: str) -> RefusedAs:
