@@ -113,7 +113,10 @@ def printable(text: str) -> str:
 
 
 def _field_with_nul(raw: bytes) -> str | None:
-    return _find_nul(msgspec.json.decode(raw), "")
+    try:
+        return _find_nul(msgspec.json.decode(raw), "")
+    except RecursionError:  # nested deeper than anything that is wanted
+        return None
 
 
 def _find_nul(value: object, at: str) -> str | None:

@@ -6,6 +6,7 @@ A path is everything after the route's own, as the request gave it: `GET /api/v1
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import unquote_to_bytes
 
 from litestar import get, patch, post, put
 from litestar.params import FromPath, JSONBody, QueryParameter
@@ -204,7 +205,8 @@ def path_of(request: StrictRequest, routed: str) -> str:
 
     The router passes over empty segments; a path that was written with them is refused, not corrected.
     """
-    target: str = request.scope["path"]
+    raw: bytes = request.scope.get("raw_path") or b""
+    target = unquote_to_bytes(raw).decode(errors="replace")
     _, _, after = target.removeprefix("/api/v1/").partition("/")
     if not target.startswith("/api/v1/") or routed.strip("/") != after:
         raise InputError("the path holds an empty segment", field="path", hint="paths are not resolved")
