@@ -306,13 +306,12 @@ def _authorised(op: Operation, approval_id: str) -> Approval:
     found = store.load_approval(op.connection, op.workspace, approval_id)
     if found is None:
         raise not_found("approval", approval_id)
-    own = found.principal == op.caller.principal
-    op.authorise(Action.APPROVAL_DECIDE, _resource(found), kind="approval", name=approval_id, known=own)
-    if own:
+    if found.principal == op.caller.principal:
         public = ForbiddenError(
             "nobody decides their own request", code="own_request", hint="ask another principal to decide it"
         )
         raise op.refusal(Action.APPROVAL_DECIDE, _resource(found), public)
+    op.authorise(Action.APPROVAL_DECIDE, _resource(found), kind="approval", name=approval_id)
     return found
 
 
