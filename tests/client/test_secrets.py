@@ -11,7 +11,7 @@ import pytest
 
 from keyturn import errors
 from keyturn.client import AsyncKeyturn, Keyturn
-from keyturn.client.secrets import PATHS_MAX, REFUSED_SECONDS, Feed, HeldSecret, Poll, Read
+from keyturn.client.secrets import JOINED_SECONDS, PATHS_MAX, REFUSED_SECONDS, Feed, HeldSecret, Poll, Read
 from keyturn.testing.server import RunningServer
 from keyturn.wire.secrets import PutSecret, SecretNews, SecretState, SecretValue
 from tests.delivery.shelf import Shelf, open_shelf
@@ -184,6 +184,7 @@ class World:
         self.feed.cursor = "0"
         for path in paths:
             self.feed.read(path, value(path, 1), self.now)
+        self.now += JOINED_SECONDS
 
 
 def value(path: str, sequence: int) -> SecretValue:
@@ -207,7 +208,7 @@ def test_a_poll_that_did_not_ask_for_a_path_moves_no_cursor() -> None:
     assert isinstance(poll, Poll)
     world.feed.read("production/b", value("production/b", 1), world.now)
     world.feed.told(poll, SecretNews(cursor="7", changed=()), world.now)
-    assert world.feed.ask() == Poll(("production/a", "production/b"), "0", 10.0)
+    assert world.feed.ask() == Poll(("production/a", "production/b"), "0", 0.5)
 
 
 def test_news_is_read_before_the_next_poll() -> None:

@@ -38,6 +38,7 @@ _PROGRAM = """
     [
         "keyturn.cli.main",
         "keyturn.client",
+        "keyturn.delivery",
         "keyturn.kernel",
         "keyturn.scanner",
         "keyturn.verify",

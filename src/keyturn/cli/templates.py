@@ -42,18 +42,14 @@ def render(*, file: Path, output: Path | None, check: bool, watch: bool) -> None
     found = parse(content)
     url, token = server_and_token()
     with Keyturn(url, token) as source:
-        cursor = source.secret_news(found.paths).cursor if watch and found.paths else None
-        rendered = _filled(source, found)
+        if watch and output is not None and found.paths:
+            _follow(source, found, output)
+            return
+        rendered = found.render({path: source.read_secret(path).fields for path in found.paths})
         if check:
             click.echo(f"{file}: {len(found.paths)} secrets, every field is there")
-            return
-        _write(rendered, output)
-        if watch and output is not None and found.paths:
-            _follow(source, found, output, cursor)
-
-
-def _filled(source: Keyturn, found: Template) -> bytes:
-    return found.render({path: source.read_secret(path).fields for path in found.paths})
+        else:
+            _write(rendered, output)
 
 
 def _write(rendered: bytes, output: Path | None) -> None:
@@ -66,17 +62,17 @@ def _write(rendered: bytes, output: Path | None) -> None:
     sys.stdout.buffer.flush()
 
 
-def _follow(source: Keyturn, found: Template, output: Path, cursor: str | None) -> None:
+def _follow(source: Keyturn, found: Template, output: Path) -> None:
     from keyturn.delivery.selection import Collected, Selection, collect
     from keyturn.delivery.watching import Watcher
 
     def changed(fresh: Collected) -> None:
         rendered = found.render({path: value.fields for path, value in fresh.values.items()})
-        if not output.exists() or output.read_bytes() != rendered:
-            write = f"wrote {output}"
-            _write(rendered, output)
-            click.echo(write, err=True)
+        _write(rendered, output)
+        click.echo(f"wrote {output}", err=True)
 
+    # Before the reading, so that no change falls between.
+    cursor = source.secret_news(found.paths).cursor
     start = collect(source, Selection(paths=found.paths))
     changed(start)
     watcher = Watcher(source, start, cursor, tell=changed, report=lambda text: click.echo(text, err=True))

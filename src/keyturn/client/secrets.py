@@ -37,6 +37,9 @@ BINARY: Final = "$binary"
 STALE_AFTER_SECONDS: Final = 3600.0
 WAIT_SECONDS: Final = 10.0
 """How long a poll waits for news."""
+JOINED_SECONDS: Final = 5.0
+JOINED_WAIT_SECONDS: Final = 0.5
+"""Programs ask for several secrets at start: polls are short then, because one that is out does not name the next."""
 PATHS_MAX: Final = 200
 """How many secrets one client follows: as many as one poll may name."""
 REFUSED_SECONDS: Final = 30.0
@@ -176,6 +179,7 @@ class Feed:
         self._now = now
         self._to_read: dict[str, None] = {}
         self._alone: dict[str, None] = {}
+        self._joined_at = 0.0
 
     def ask(self) -> Poll | Read | None:
         """Return the next question; None when nothing is held."""
@@ -193,7 +197,8 @@ class Feed:
                 self._to_read[path] = None
                 return Read(path)
         asked = tuple(path for path, one in list(self.held.items()) if not one.refused_until)
-        return Poll(asked, self.cursor, WAIT_SECONDS) if asked else None
+        wait_seconds = JOINED_WAIT_SECONDS if now - self._joined_at < JOINED_SECONDS else WAIT_SECONDS
+        return Poll(asked, self.cursor, wait_seconds) if asked else None
 
     def told(self, poll: Poll, news: SecretNews, sent: float) -> float:
         """Take in an answer to a poll; return how long to wait before the next question."""
@@ -210,7 +215,7 @@ class Feed:
         if all(path in poll.paths or one.refused_until for path, one in list(self.held.items())):
             # Else it would skip news of those that were not asked for.
             self.cursor = news.cursor
-        early = poll.wait_seconds > 0 and not changed and self._now() - sent < EARLY_SECONDS
+        early = not changed and self._now() - sent < min(poll.wait_seconds, EARLY_SECONDS) * 0.9
         return pause(PAUSE_ATTEMPT) if early else 0.0
 
     def read(self, path: str, value: SecretValue, sent: float) -> list[Callable[[], Any]]:
@@ -220,6 +225,7 @@ class Feed:
         one = self.held.get(path)
         if one is None:
             self.held[path] = Held(value, sent)
+            self._joined_at = sent
             return []
         # Two threads may read at once: the later question counts.
         if sent < one.confirmed_at:
