@@ -1,0 +1,172 @@
+"""What cannot be put on record is not let out, and nobody waits for it without end."""
+
+import asyncio
+import shutil
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from keyturn.errors import StorageError
+from keyturn.storage.transaction import Transaction
+from tests.vault.library import Library, opened_library
+
+
+@pytest.fixture
+async def library(migrated_database_url: str) -> AsyncIterator[Library]:
+    """Secrets to read, with a short bound; the test runs on both databases."""
+    async with opened_library(migrated_database_url, stall_seconds=0.4) as one:
+        yield one
+
+
+async def test_a_stalled_writer_refuses_every_read_within_the_bound_and_gives_no_value(library: Library) -> None:
+    await library.put()
+    app = await library.app()
+    release, holding = asyncio.Event(), asyncio.Event()
+    stalled = _stall(library, holding, release)
+    await holding.wait()
+
+    async with asyncio.timeout(5):
+        found = await asyncio.gather(*(library.read(by=app) for _ in range(8)), return_exceptions=True)
+    release.set()
+    await stalled
+
+    assert [getattr(one, "code", one) for one in found] == ["audit_stalled"] * 8
+    assert library.reader.meter.stalls == 8
+    assert (await library.read(by=app)).version == 1
+
+
+async def test_a_read_whose_commit_fails_gives_no_value_and_leaves_no_leaf(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The value was opened by then; it leaves after the commit, or not at all."""
+    await library.put()
+    app = await library.app()
+    before = len(await library.accesses())
+    from keyturn.storage import database as port
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(port, "append", full)
+        found = await asyncio.gather(*(library.read(by=app) for _ in range(4)), return_exceptions=True)
+
+    assert all(isinstance(one, StorageError) for one in found)
+    assert len(await library.accesses()) == before
+    assert (await library.read(by=app)).fields == {"token": "held"}
+    assert len(await library.accesses()) == before + 1
+
+
+async def test_what_was_learnt_in_a_transaction_that_failed_is_not_trusted(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that was written in a transaction that is undone must not be given out by the next read."""
+    await library.put(fields={"token": "first"})
+    app = await library.app()
+    from keyturn.storage import database as port
+
+    def failing(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(port, "append", failing)
+        await asyncio.gather(library.put(fields={"token": "second"}), library.read(by=app), return_exceptions=True)
+    assert (await library.read(by=app)).fields == {"token": "first"}
+
+
+async def test_a_bug_in_one_read_fails_that_read_alone(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    await library.put("production/a/good")
+    await library.put("production/a/bad")
+    app = await library.app()
+    from keyturn.vault import sealing
+
+    opening = sealing.open_version
+
+    def buggy(keyring, connection, secret, version):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        if secret.path.endswith("bad"):
+            raise ZeroDivisionError
+        return opening(keyring, connection, secret, version)
+
+    monkeypatch.setattr(sealing, "open_version", buggy)
+    found = await asyncio.gather(
+        *(library.read(f"production/a/{name}", app) for name in ("good", "bad", "good")), return_exceptions=True
+    )
+
+    assert isinstance(found[1], ZeroDivisionError)
+    assert [one.fields for one in (found[0], found[2]) if not isinstance(one, BaseException)] == [{"token": "held"}] * 2
+
+
+async def test_who_gave_up_waiting_leaves_no_trace_of_a_value(library: Library) -> None:
+    await library.put()
+    app = await library.app()
+    release, holding = asyncio.Event(), asyncio.Event()
+    stalled = _stall(library, holding, release)
+    await holding.wait()
+    first = asyncio.create_task(library.read(by=app))
+    second = asyncio.create_task(library.read(by=app))
+    await asyncio.sleep(0)
+    second.cancel()
+    release.set()
+    await stalled
+
+    assert (await first).version == 1
+    assert len(await library.accesses()) == 1
+
+
+async def test_a_database_locked_by_another_process_refuses_reads_in_bounded_time(
+    migrated_file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "keyturn.db"
+    shutil.copy(migrated_file, path)
+    async with opened_library(f"sqlite:///{path}", stall_seconds=0.4) as library:
+        await library.put()
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            async with asyncio.timeout(5):
+                with pytest.raises(StorageError) as refused:
+                    await library.read()
+            assert refused.value.code == "audit_stalled"
+        finally:
+            other.execute("ROLLBACK")
+            other.close()
+
+
+def _stall(library: Library, holding: asyncio.Event, release: asyncio.Event) -> "asyncio.Task[object]":
+    """Hold the writer up, as a slow disk does, until it is released."""
+    loop = asyncio.get_running_loop()
+    released = threading.Event()
+
+    def hold(transaction: Transaction) -> None:
+        del transaction
+        loop.call_soon_threadsafe(holding.set)
+        released.wait(10)
+
+    async def run() -> None:
+        if library.desk.database.dialect == "sqlite":
+            held = asyncio.ensure_future(library.desk.database.write(hold))
+            await release.wait()
+            released.set()
+            await held
+        else:
+            await _hold_lock(library, holding, release)
+
+    return asyncio.create_task(run())
+
+
+async def _hold_lock(library: Library, holding: asyncio.Event, release: asyncio.Event) -> None:
+    """Hold the lock that write transactions of all nodes take."""
+    from keyturn.storage.postgresql import WRITER_LOCK, PostgresqlDatabase, connect_driver
+
+    database = library.desk.database
+    assert isinstance(database, PostgresqlDatabase)
+    connection = await connect_driver(database.url)
+    try:
+        await connection.execute(f"SELECT pg_advisory_lock({WRITER_LOCK})")
+        holding.set()
+        await release.wait()
+    finally:
+        await connection.close()
