@@ -156,10 +156,10 @@ async def test_a_pending_version_gets_its_number_on_promotion(safe: Safe) -> Non
     assert again == promoted
     with pytest.raises(ConflictError) as refused:
         await safe.vault.promote(safe.admin, STRIPE, PromoteSecret(sequence=1))
-    assert refused.value.code == "not_pending"
-    with pytest.raises(ConflictError) as refused:
+    assert refused.value.code == "version_state"
+    with pytest.raises(NotFoundError) as missing:
         await safe.vault.promote(safe.admin, STRIPE, PromoteSecret())
-    assert refused.value.code == "nothing_pending"
+    assert missing.value.code == "version_not_found"
 
 
 async def test_pending_versions_are_bounded_and_can_be_destroyed(safe: Safe) -> None:

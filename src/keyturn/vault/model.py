@@ -27,6 +27,7 @@ class Secret:
     metadata: dict[str, str]
     next_rotation_at: float | None
     expires_at: float | None
+    """When its provider ends it, as somebody has told; it is shown and stops no read."""
     current: int
     """Number of the current version, 0 when there is none; also when that version was deleted or destroyed."""
     last_number: int
@@ -45,10 +46,6 @@ class Secret:
     def resource(self) -> Resource:
         """The name and environment that grants match."""
         return Path(self.path).resource
-
-    def is_expired(self, now: float) -> bool:
-        """Tell whether its time is over."""
-        return self.expires_at is not None and now >= self.expires_at
 
 
 @dataclass(frozen=True, slots=True)

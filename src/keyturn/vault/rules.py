@@ -61,25 +61,15 @@ def require_readable(version: Version | None, wanted: str, now: float) -> Versio
 
 
 def require_pending(version: Version | None, sequence: int | None, now: float) -> Version:
-    """Return a version that can be promoted; raises ConflictError that says why not."""
+    """Return a version that can be promoted; raises NotFoundError or ConflictError that says why not."""
     if version is None and sequence is None:
-        raise ConflictError("this secret has no pending version", code="nothing_pending")
+        raise NotFoundError("this secret has no pending version", code="version_not_found")
     found = require_readable(version, f"version with sequence {sequence}", now)
     if found.state is not SecretState.PENDING:
         raise ConflictError(
-            f"the version with sequence {found.sequence} is {found.state}, not pending", code="not_pending"
+            f"the version with sequence {found.sequence} is {found.state}, not pending", code="version_state"
         )
     return found
-
-
-def require_unexpired(secret: Secret, now: float) -> None:
-    """Refuse to hand out a secret whose time is over; who may change it may still read it, and asks before."""
-    if secret.is_expired(now):
-        raise ConflictError(
-            "this secret has expired",
-            code="expired",
-            hint="its owner can write a new version, or move expires_at with `keyturn secrets describe`",
-        )
 
 
 def promoted(version: Version, number: int, now: float) -> Version:
