@@ -4,7 +4,8 @@ leaf after the backup's number                     what becomes of it
 key.revoke, token.revoke, grant.revoke             done again
 key.disable, keyspace.disable, principal.disable   done again, unless enabled again later
 key.rotate, key.retire                             the ends of the old versions are done again; the new secret is lost
-key.update, plan.update, owner.update, ...         named, for a person to look at
+held secrets, wraps, logins and leases             see `held_reapplication`
+key.update, plan.update, secret.put, ...           named, for a person to look at
 everything else (what was created, enabled)        lost with the time between; counted
 """
 
@@ -18,6 +19,7 @@ import msgspec
 from keyturn.access import store as access_store
 from keyturn.audit import export_lines
 from keyturn.audit.leaf import SYSTEM, Leaf
+from keyturn.bootstrap.held_reapplication import REAPPLIED
 from keyturn.errors import ConflictError
 from keyturn.kernel.clock import parse_rfc3339
 from keyturn.keys import keyspace_store, rules
@@ -42,6 +44,7 @@ _REVERSIBLE: Final = {
 }
 _ENABLING: Final = {enable: disable for disable, enable in _REVERSIBLE.items()}
 _VERSIONS: Final = frozenset({Action.KEY_ROTATE, Action.KEY_RETIRE})
+_DONE_AGAIN: Final = frozenset({*_FINAL, *_REVERSIBLE, *_VERSIONS, *REAPPLIED})
 _FOR_A_PERSON: Final = frozenset(
     {
         Action.KEY_UPDATE,
@@ -55,6 +58,18 @@ _FOR_A_PERSON: Final = frozenset(
         Action.PEPPER_ROTATE,
         Action.PEPPER_RETIRE,
         Action.AUDIT_ERASE,
+        Action.SECRET_PUT,
+        Action.SECRET_PROMOTE,
+        Action.SECRET_ROLLBACK,
+        Action.SECRET_UPDATE,
+        Action.GUARD_CREATE,
+        Action.LOGIN_METHOD_UPDATE,
+        Action.LOGIN_ROLE_UPDATE,
+        Action.CREDENTIAL_SOURCE_UPDATE,
+        Action.CREDENTIAL_SOURCE_DELETE,
+        Action.CREDENTIAL_ROLE_UPDATE,
+        Action.CREDENTIAL_ROLE_DELETE,
+        Action.WORKSPACE_KEY_DESTROY,
     }
 )
 
@@ -120,8 +135,11 @@ def _take(made: Plan, leaf: _Content) -> None:
         parse_rfc3339(leaf.at),
         leaf.detail,
     )
-    if taken.action in _FINAL or taken.action in _REVERSIBLE or taken.action in _VERSIONS:
+    if taken.action in _DONE_AGAIN:
         made.taken.append(taken)
+    elif taken.action is Action.SECRET_UNDELETE:
+        made.taken = [_undeleted(other, taken) for other in made.taken]
+        made.lost += 1
     elif taken.action in _FOR_A_PERSON:
         made.for_a_person.append(f"{leaf.action} on {leaf.resource} at {leaf.at} by {taken.by} (leaf {leaf.id})")
     elif taken.action in _ENABLING:
@@ -134,7 +152,10 @@ def _take(made: Plan, leaf: _Content) -> None:
 
 def reapply(connection: Connection, workspace: str, taken: Taken, now: float) -> Entry | None:
     """Take it away again; None when it is gone already, or did not exist at the time of the backup."""
-    if taken.action is Action.GRANT_REVOKE:
+    held = REAPPLIED.get(taken.action)
+    if held is not None:
+        found = held(connection, workspace, taken.resource, taken.detail, now)
+    elif taken.action is Action.GRANT_REVOKE:
         found = _grant(connection, workspace, taken, now)
     elif taken.action is Action.PRINCIPAL_DISABLE:
         found = _principal(connection, workspace, taken)
@@ -155,6 +176,15 @@ def reapply(connection: Connection, workspace: str, taken: Taken, now: float) ->
         detail={"reapplied": taken.leaf, "by": taken.by},
     )
     return Entry(workspace, kind, entity, leaf.row(), awaited=True)
+
+
+def _undeleted(earlier: Taken, undelete: Taken) -> Taken:
+    """Leave out of an earlier deletion what was undeleted after it."""
+    if earlier.action is not Action.SECRET_DELETE or earlier.resource != undelete.resource:
+        return earlier
+    back = undelete.detail.get("sequences") or []
+    kept = [one for one in earlier.detail.get("sequences") or [] if one not in back]
+    return replace(earlier, detail={**earlier.detail, "sequences": kept})
 
 
 def _last(taken: Taken) -> str:
