@@ -75,6 +75,8 @@ def test_handing_over_on_the_command_line(terminal: Terminal, tmp_path: Path) ->
     assert (code, json.loads(out)) == (0, {"password": "held"})
     code, _, err = terminal.run("unwrap", stdin=again["token"])
     assert (code, "wrap_used" in err, again["token"] in err) == (3, True, False)
+    assert terminal.run("unwrap", "--expect", "api/v1/wraps", stdin=again["token"])[0] == 3
+    assert terminal.document("audit", "list", "--action", "system.alarm")["items"][0]["outcome"] == "denied"
     for wrong in ("", "[]", "{"):
         assert terminal.run("wrap", stdin=wrong)[0] == 2
     assert terminal.run("unwrap", stdin="\n")[0] == 2
@@ -107,6 +109,8 @@ def test_four_eyes_on_the_command_line(terminal: Terminal) -> None:
     assert terminal.document("secrets", "get", STRIPE, token=ana)["fields"] == {"key": "held"}
     assert terminal.run("secrets", "get", STRIPE, token=ben)[0] == 3
     assert terminal.document("approvals", "show", asked["id"], token=ana)["decision_reason"] == "seen"
+    terminal.document("approvals", "decide", asked["id"], "deny", "--reason", "over", token=ben)
+    assert terminal.run("secrets", "get", STRIPE, token=ana)[0] == 4
 
     code, _, err = terminal.run("guards", "revoke", guard["id"])
     assert (code, f"--guard {guard['id']}" in err) == (4, True)
@@ -117,6 +121,24 @@ def test_four_eyes_on_the_command_line(terminal: Terminal) -> None:
     assert [one["id"] for one in terminal.document("guards", "list")["items"]] == [guard["id"]]
     assert terminal.document("guards", "show", guard["id"])["revoked_at"] is not None
     assert terminal.run("approvals", "request", "--reason", "nothing")[0] == 2
+
+
+def test_a_reference_is_no_way_around_a_guard(terminal: Terminal) -> None:
+    """A value that stands for a guarded one is held back like it, also for who read both before."""
+    terminal.document("secrets", "put", STRIPE, "--from-json", "-", stdin='{"key": "held"}')
+    refers = json.dumps({"key": f"${{secret:{STRIPE}#key}}"})
+    terminal.document("secrets", "put", "staging/shop/app", "--from-json", "-", stdin=refers)
+    ana = terminal.hire("ana", "--capability", "reveal", "--path", "*")
+    assert terminal.document("secrets", "get", "staging/shop/app", token=ana)["fields"] == {"key": "held"}
+    terminal.document("guards", "create", "production/payments/*")
+    code, out, err = terminal.run("secrets", "get", "staging/shop/app", token=ana)
+    assert code != 0
+    assert "held" not in (out + err).replace("held back", "")
+    terminal.document("approvals", "request", STRIPE, "--action", "secret.reveal", "--reason", "x", token=ana)
+    (asked,) = terminal.document("approvals", "list")["items"]
+    terminal.document("approvals", "decide", asked["id"], "approve", "--reason", "seen")
+    assert terminal.document("secrets", "get", "staging/shop/app", token=ana)["fields"] == {"key": "held"}
+    assert terminal.document("approvals", "show", asked["id"])["uses"] == 1
 
 
 def test_capabilities_are_written_down_as_actions(terminal: Terminal) -> None:
