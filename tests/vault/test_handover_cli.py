@@ -76,7 +76,7 @@ def test_handing_over_on_the_command_line(terminal: Terminal, tmp_path: Path) ->
     code, _, err = terminal.run("unwrap", stdin=again["token"])
     assert (code, "wrap_used" in err, again["token"] in err) == (3, True, False)
     assert terminal.run("unwrap", "--expect", "api/v1/wraps", stdin=again["token"])[0] == 3
-    assert terminal.document("audit", "list", "--action", "system.alarm")["items"][0]["outcome"] == "denied"
+    assert terminal.document("audit", "list", "--action", "system.alarm")["items"][0]["outcome"] == "failed"
     for wrong in ("", "[]", "{"):
         assert terminal.run("wrap", stdin=wrong)[0] == 2
     assert terminal.run("unwrap", stdin="\n")[0] == 2

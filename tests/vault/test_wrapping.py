@@ -17,6 +17,7 @@ from keyturn.kernel.secret import Secret
 from keyturn.storage.retention import WRAP_SECONDS, run_retention
 from keyturn.storage.schema import wrap
 from keyturn.vault.wrapping import ALARM_SECONDS, Bearer
+from keyturn.webhooks.rules import is_event
 from keyturn.wire.access import UpdateWorkspace
 from keyturn.wire.wraps import BYTES_MAX, CreateWrap, ShareSecret
 from tests.vault.room import STRIPE, Room, opened_room
@@ -227,13 +228,14 @@ async def test_opening_is_on_record_and_a_second_try_is_an_alarm(room: Room) -> 
         await refused(room.wraps.unwrap(token, ELSEWHERE))
     (alarm,) = await room.desk.leaves("system.alarm")
     assert (alarm["outcome"], alarm["detail"]["alarm"], alarm["resource"]) == (
-        "denied",
+        "failed",
         "wrap_used",
         f"wrap/{opened.id}",
     )
     room.desk.clock.advance(ALARM_SECONDS)
     await refused(room.wraps.unwrap(token, ELSEWHERE))
     assert len(await room.desk.leaves("system.alarm")) == 2
+    assert is_event(alarm["action"], alarm["outcome"])
     log = b"".join(await room.desk.leaf_bytes()).decode()
     assert token.reveal() not in log
     assert token.reveal()[20:-6] not in log

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from keyturn.access.caller import Credentials
     from keyturn.access.door import Door, Operation, UnauthenticatedSink
+    from keyturn.audit.leaf import Outcome
     from keyturn.kernel.secret import Secret
     from keyturn.storage.keyring import Keyring
     from keyturn.storage.transaction import Transaction
@@ -218,7 +219,7 @@ class WrapService:
             return public
         self._remember_alarm(found.id, now)
         detail: dict[str, Detail] = {"alarm": ALARM, "creation_path": found.creation_path}
-        leaf = _leaf(found, by, Action.SYSTEM_ALARM, now, detail, denied=True)
+        leaf = _leaf(found, by, Action.SYSTEM_ALARM, now, detail, outcome="failed")
         return RefusedError(public, Entry(found.workspace, ChangeKind.AUDIT, "", leaf.row()))
 
     def _remember_alarm(self, wrap_id: str, now: float) -> None:
@@ -287,11 +288,13 @@ def _append(transaction: Transaction, of: Wrap, by: Bearer, action: Action, deta
     transaction.append(Entry(of.workspace, ChangeKind.AUDIT, "", leaf.row()))
 
 
-def _leaf(of: Wrap, by: Bearer, action: Action, at: float, detail: dict[str, Detail], *, denied: bool = False) -> Leaf:
+def _leaf(
+    of: Wrap, by: Bearer, action: Action, at: float, detail: dict[str, Detail], *, outcome: Outcome = "allowed"
+) -> Leaf:
     return Leaf(
         workspace=of.workspace,
         action=action,
-        outcome="denied" if denied else "allowed",
+        outcome=outcome,
         actor=Actor(of.id, "wrap", of.id),
         resource=f"wrap/{of.id}",
         at=at,
