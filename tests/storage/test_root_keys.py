@@ -13,9 +13,18 @@ from keyturn.access.caller import Credentials
 from keyturn.access.root_keys import root_key_resource
 from keyturn.bootstrap.application import Application, open_application
 from keyturn.bootstrap.preparation import prepare
+from keyturn.bootstrap.restoration import back_up, restore
 from keyturn.bootstrap.root_keys import add_root_key, retire_root_key, root_key_status, rotate_aged
 from keyturn.config import Settings
-from keyturn.errors import ConflictError, ForbiddenError, InputError, IntegrityError, KekError, NotFoundError
+from keyturn.errors import (
+    ConflictError,
+    ForbiddenError,
+    InputError,
+    IntegrityError,
+    KekError,
+    NotFoundError,
+    UnavailableError,
+)
 from keyturn.kernel.secret import Secret
 from keyturn.storage.kek import load_provider
 from keyturn.storage.kek_held import generate
@@ -28,6 +37,7 @@ from keyturn.wire.access import CreateGrant, CreatePrincipal
 from keyturn.wire.keys import CreateKeyspace, IssueToken
 from keyturn.wire.root_keys import DestroyWorkspaceKey, ResealWorkspace, RewrapRootKey
 from keyturn.wire.secrets import PutSecret
+from tests.storage.kek_services import Transit, serving
 
 EVERYTHING = RewrapRootKey(keys_max=10_000)
 
@@ -408,3 +418,68 @@ async def test_census_reads_what_headers_say(application: Application) -> None:
     ids = await application.database.read(lambda c: list(c.execute(select(workspace_key.c.id)).scalars()))
     assert {len(key_id) for key_id in ids} == {KEY_ID_BYTES}
     assert SECRET == PURPOSE
+
+
+# --- backups and services --------------------------------------------------------------------------------------------
+
+
+async def test_backup_of_a_half_done_rotation_restores_with_both_root_keys_and_names_a_missing_one(
+    application: Application, settings: Settings, admin: Credentials, tmp_path: Path
+) -> None:
+    await add_workspace_keys(application, 3)
+    await put(application, admin, "production/app/a", "value a")
+    old = application.keyring.provider.id
+    old_file = (settings.data / "kek").read_bytes()
+    new = await add_root_key(settings)
+    await application.root_keys.root_keys.rewrap(admin, RewrapRootKey(keys_max=2))
+    manifest = await back_up(settings, tmp_path / "backup")
+    (tmp_path / "restored").mkdir(mode=0o700)
+    elsewhere = Settings(data=tmp_path / "restored")
+    kek = elsewhere.data / "kek"
+    kek.write_bytes(old_file)
+    kek.chmod(0o600)
+
+    assert set(manifest.kek_ids) == {old, new}
+    with pytest.raises(KekError, match=new):
+        await restore(elsewhere, tmp_path / "backup", accept_lost_revocations=True)
+    kek.write_bytes((settings.data / "kek").read_bytes())
+    await restore(elsewhere, tmp_path / "backup", accept_lost_revocations=True)
+    restored = open_application(elsewhere)
+    await restored.start()
+    try:
+        assert b"value a" in await value_of(restored, "production/app/a")
+    finally:
+        await restored.stop()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a provider's connection lives as long as its process
+async def test_service_that_goes_down_fails_only_what_it_is_needed_for(tmp_path: Path) -> None:
+    """What was opened before goes on; what was not is a clear, quick 503; a start is refused by name."""
+    service = Transit("a-token")
+    with serving(service) as port:
+        settings = Settings(
+            data=tmp_path / "data",
+            shutdown_seconds=5,
+            kek_provider="vault-transit",
+            kek_vault_address=f"http://127.0.0.1:{port}",
+            kek_vault_token=Secret("a-token"),
+        )
+        await asyncio.to_thread(prepare, settings)
+        admin = Credentials(Secret((settings.data / "admin-token").read_text().strip()), "192.0.2.1", "req_test")
+        application = open_application(settings)
+        await application.start()
+        try:
+            await put(application, admin, "production/app/a", "value a")
+            service.failing = 503
+            await put(application, admin, "production/app/b", "value b")
+            with pytest.raises(UnavailableError, match="vault-transit:transit/keyturn does not answer"):
+                await value_of(application, "production/app/a")  # by a keyring that has opened nothing yet
+            with pytest.raises(UnavailableError):
+                await application.root_keys.workspace_keys.rotate(admin)
+        finally:
+            await application.stop()
+        with pytest.raises(KekError, match="vault-transit:transit/keyturn does not answer"):
+            await asyncio.to_thread(prepare, settings)
+        service.failing = None
+        await asyncio.to_thread(prepare, settings)

@@ -17,6 +17,7 @@ from sqlalchemy import func, select, update
 
 from keyturn.access.caller import Resource
 from keyturn.errors import KeyturnError
+from keyturn.kernel.clock import boottime
 from keyturn.storage.keyring import OPEN, RETIRED, require_in_use
 from keyturn.storage.schema import fact, workspace_key
 from keyturn.storage.transaction import ChangeKind
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from keyturn.storage.keyring import Keyring
     from keyturn.wire.root_keys import RewrapRootKey
 
-BATCH_KEYS: Final = 50
+BATCH_KEYS: Final = 25
+WORK_SECONDS: Final = 5.0
+"""How long one request works at most, but for its last batch; the caller asks again."""
 
 _UNNAMED: Final = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -92,7 +95,7 @@ class RootKeyService:
         return await self._door.read(credentials, work)
 
     async def rewrap(self, credentials: Credentials, request: RewrapRootKey) -> Rewrapped:
-        """Wrap workspace keys under the root key that seals, up to a bound.
+        """Wrap workspace keys under the root key that seals, up to a bound and for a few seconds.
 
         Raises KekError when an old root key is not given or the new one was retired, UnavailableError when a service
         is out of reach; what was rewrapped before stays so.
@@ -100,7 +103,8 @@ class RootKeyService:
         await self._door.read(credentials, lambda op: self._authorise(op, self._keyring.provider.id))
         await asyncio.to_thread(self._keyring.provider.refresh)
         done = 0
-        while done < request.keys_max:
+        deadline = boottime() + WORK_SECONDS
+        while done < request.keys_max and boottime() < deadline:
             moved = await self._batch(credentials, min(BATCH_KEYS, request.keys_max - done))
             if moved is None:
                 break

@@ -20,7 +20,7 @@ from keyturn.access.caller import Resource
 from keyturn.access.idempotency import Attempt, Replay, idempotent
 from keyturn.access.paging import page
 from keyturn.errors import ConflictError, InputError, not_found
-from keyturn.kernel.clock import rfc3339
+from keyturn.kernel.clock import boottime, rfc3339
 from keyturn.storage.keyring import DESTROYED
 from keyturn.storage.resealing import outdated_keys, reseal, values_under
 from keyturn.storage.schema import workspace_key
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from keyturn.wire.root_keys import DestroyWorkspaceKey, ResealWorkspace
 
 BATCH_VALUES: Final = 100
+WORK_SECONDS: Final = 5.0
+"""How long one request works at most, but for its last unit; the caller asks again."""
 SERVER_KEYS_MAX: Final = 100_000
 
 
@@ -87,12 +89,13 @@ class WorkspaceKeyService:
         return (await self._door.write(credentials, work, attempt=attempt)).value
 
     async def reseal(self, credentials: Credentials, request: ResealWorkspace) -> Resealed:
-        """Seal values under the newest workspace key, up to a bound; each unit of work is on record."""
+        """Seal values under the newest workspace key, up to a bound and for a few seconds; each unit is on record."""
         done = 0
         unopened: list[str] = []
+        deadline = boottime() + WORK_SECONDS
         for held in (False, True):
             after: str | None = ""
-            while after is not None and done < request.values_max:
+            while after is not None and done < request.values_max and boottime() < deadline:
                 count = min(BATCH_VALUES, request.values_max - done)
 
                 def work(op: Operation, start: str = after, count: int = count, held: bool = held) -> Batch:  # noqa: FBT001 -- of this loop

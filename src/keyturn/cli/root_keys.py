@@ -18,6 +18,7 @@ from keyturn.cli.output import emit, json_option, table
 from keyturn.cli.policy import limit_option
 from keyturn.cli.session import open_session
 from keyturn.config import load_settings
+from keyturn.wire.root_keys import RESEAL_MAX, REWRAP_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +84,7 @@ def rotate(*, as_json: bool) -> None:
 def rewrap(*, as_json: bool) -> None:
     """Wrap every workspace key under the root key that seals, over the API; may be interrupted and repeated."""
     session = open_session()
-    done = _until_done(lambda: session.post("/root-keys/rewrap", {}).json, "rewrapped")
+    done = _until_done(lambda: session.post("/root-keys/rewrap", {"keys_max": REWRAP_MAX}).json, "rewrapped")
     emit(
         done,
         as_json=as_json,
@@ -148,7 +149,7 @@ def rotate_workspace(*, as_json: bool) -> None:
 def reseal(*, as_json: bool) -> None:
     """Seal every value under the newest workspace key; may be interrupted and repeated."""
     session = open_session()
-    done = _until_done(lambda: session.post("/workspace-keys/reseal", {}).json, "resealed")
+    done = _until_done(lambda: session.post("/workspace-keys/reseal", {"values_max": RESEAL_MAX}).json, "resealed")
     emit(
         done,
         as_json=as_json,
