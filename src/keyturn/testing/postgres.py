@@ -83,6 +83,11 @@ class PostgresServer:
             raise
         return server
 
+    @property
+    def binaries(self) -> Path:
+        """Where its programs are, such as `psql`."""
+        return self._binaries
+
     def url(self, database: str = "postgres") -> str:
         """Return the SQLAlchemy URL of a database, for the asyncpg driver."""
         return f"postgresql+asyncpg://{_USER}:{self._password}@127.0.0.1:{self.port}/{database}"
