@@ -26,6 +26,7 @@ NAMES = (
     "issue",
     "audit",
     "secret_reads",
+    "vault_scale",
 )
 SHORT = {"verify_inprocess": ["--keys", "1000"]}
 
