@@ -207,6 +207,14 @@ def _alive(pid: int) -> bool:
         return False
 
 
+def test_a_parent_that_ignores_its_children_changes_nothing(environment: dict[str, str]) -> None:
+    run = f"{sys.executable} -m keyturn run --env production --service payments --watch restart -- sh -c 'exit 4'"
+    ignoring = "import signal, subprocess, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+    program = ignoring + "import os; os.execvp('sh', ['sh', '-c', 'exec ' + sys.argv[1]])"
+    done = subprocess.run([sys.executable, "-c", program, run], env=environment, timeout=60, check=False)
+    assert done.returncode == 4
+
+
 @pytest.mark.parametrize("way", [(), ("--watch", "restart")])
 def test_the_terminal_is_the_programs(environment: dict[str, str], way: tuple[str, ...]) -> None:
     """An interactive program sees a terminal, and the interrupt key reaches it once."""
@@ -306,6 +314,26 @@ def test_what_a_kill_leaves_is_removed_by_the_next_run(start: Command, keyturn: 
     assert left.exists()
     assert keyturn("run", *PAYMENTS, "--files", "auto", "--", "true").returncode == 0
     assert not left.exists()
+
+
+def test_a_stop_leaves_no_file(start: Command) -> None:
+    program = "import os, time; print(os.environ['SECRETS_DIR'], flush=True); time.sleep(60)"
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        process = start("run", *PAYMENTS, "--files", "auto", *python(program))
+        folder = Path(next(lines(process)))
+        assert folder.exists()
+        process.send_signal(number)
+        process.wait(30)
+        assert not folder.exists()
+
+
+def test_a_field_cannot_choose_where_it_is_written(keyturn: Keyturn, shelf: Shelf, tmp_path: Path) -> None:
+    """Whoever may write a secret must not write this user's files."""
+    shelf.put("production/payments/evil", **{"../../escaped": "x"})
+    done = keyturn("run", *PAYMENTS, "--files", str(tmp_path / "a"), "--", "true")
+    assert (done.returncode, b"cannot be the name of a file" in done.stderr) == (2, True)
+    assert not (tmp_path / "escaped").exists()
+    assert not (tmp_path / "a").exists()
 
 
 # --- change ------------------------------------------------------------------------------------------------------
@@ -409,6 +437,12 @@ def test_the_copy_is_used_when_the_server_does_not_answer(keyturn: Keyturn, shel
     assert b"using the offline copy" in done.stderr
 
 
+def test_a_copy_that_cannot_be_written_keeps_nothing_from_starting(keyturn: Keyturn) -> None:
+    nowhere = ("--offline-cache", "no/such/folder/copy", *python("print('up')"))
+    done = keyturn("run", *PAYMENTS, *nowhere)
+    assert (done.returncode, done.stdout, b"was not renewed" in done.stderr) == (0, b"up\n", True)
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_refusal_is_never_bridged(keyturn: Keyturn, shelf: Shelf, status: int) -> None:
     """A right that was taken away must not live on in a copy."""
@@ -470,6 +504,7 @@ def test_masked_output_comes_at_once(start: Command) -> None:
         ("--service", "payments", "--", "true"),
         (*PAYMENTS,),
         ("--map", "A=B", "--", "true"),
+        ("--map", "A=production/x#y", "--file", "A=production/x#z", "--", "true"),
         ("--map", "A-B=production/x#y", "--", "true"),
         (*PAYMENTS, "--watch", "always", "--", "true"),
         (*PAYMENTS, "--max-age", "soon", "--", "true"),

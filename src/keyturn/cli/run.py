@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,7 @@ import click
 from keyturn.cli.session import server_and_token
 from keyturn.config import inherited_environment
 from keyturn.delivery.selection import Selection, collect, names_of, parse_reference, paths_of
-from keyturn.errors import InputError, UnavailableError
+from keyturn.errors import ConfigError, InputError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,6 +119,9 @@ def run(*, command: tuple[str, ...], max_age: str, **given: Any) -> None:  # noq
     )
     if selection == Selection(prefixed=selection.prefixed):
         raise InputError("no secret is named", hint="--env production --service payments, --secret, --map or --file")
+    named = [one.name for one in (*selection.maps, *selection.files)]
+    if repeated := {name for name in named if named.count(name) > 1}:
+        raise InputError(f"--map and --file give {', '.join(sorted(repeated))} more than once")
     _run(Wish(selection=selection, command=command, max_age_seconds=parse_age(max_age), **given))
 
 
@@ -170,8 +174,16 @@ def _collect(source: Keyturn, wish: Wish, copy: OfflineCopy | None) -> tuple[Col
         _say(f"{failure.message.rstrip('.')} [{failure.code}]; using the offline copy of {age:.0f} s ago")
         return collected, None
     if copy is not None:
-        copy.save(collected)
+        _save(copy, collected)
     return collected, cursor
+
+
+def _save(copy: OfflineCopy, collected: Collected) -> None:
+    """Renew the offline copy; that it cannot be written keeps no program from starting."""
+    try:
+        copy.save(collected)
+    except ConfigError as error:
+        _say(f"the offline copy was not renewed: {error.message}")
 
 
 def _offline(copy: OfflineCopy, failure: UnavailableError) -> tuple[Collected, float]:
@@ -192,6 +204,7 @@ class _Run:
     number: signal.Signals | None
     ours: Mapping[str, str] = field(repr=False)
     folder: PrivateFolder | None = None
+    writing: threading.Lock = field(default_factory=threading.Lock)
 
     def environment(self, collected: Collected) -> dict[str, str]:
         """Return the program's environment."""
@@ -215,24 +228,20 @@ class _Run:
         from keyturn.delivery.supervision import Supervisor, end_alike
         from keyturn.delivery.watching import Watcher
 
-        self._open_folder()
-        try:
-            self._write(collected)
-            masked = patterns_of(collected.texts()) if self.wish.mask else None
-            supervisor = Supervisor(
-                self.wish.command, self.environment(collected), masked=masked, grace_seconds=self.wish.grace_seconds
-            )
-            with supervisor.hold_signals():
+        supervisor = Supervisor(self.wish.command, grace_seconds=self.wish.grace_seconds)
+        # Signals are held from before the folder is made, so that it goes whatever comes.
+        with supervisor.hold_signals():
+            try:
+                self._open_folder()
+                environment = self.environment(collected)
+                self._write(collected)
                 if self.wish.watch is not None:
                     tell = lambda fresh: supervisor.ask(self._changed(fresh))  # noqa: E731
-                    confirm = None if self.copy is None else self.copy.save
-                    Watcher(self.source, collected, cursor, tell=tell, report=_say, confirm=confirm).start()
-                ending = supervisor.run()
-                # Still with signals held: the folder goes whatever comes.
+                    Watcher(self.source, collected, cursor, tell=tell, report=_say, confirm=self._save).start()
+                ending = supervisor.run(environment, patterns_of(collected.texts()) if self.wish.mask else None)
+            finally:
                 self._close_folder()
-                end_alike(ending)
-        finally:
-            self._close_folder()
+            end_alike(ending)
 
     def _changed(self, fresh: Collected) -> Restart | Notify:
         """Take over what is new: files and the offline copy, then the program."""
@@ -241,12 +250,15 @@ class _Run:
 
         environment = self.environment(fresh)
         self._write(fresh)
-        if self.copy is not None:
-            self.copy.save(fresh)
+        self._save(fresh)
         if self.number is not None:
             return Notify(self.number)
         _say("secrets have changed; restarting")
         return Restart(environment, patterns_of(fresh.texts()) if self.wish.mask else ())
+
+    def _save(self, collected: Collected) -> None:
+        if self.copy is not None:
+            _save(self.copy, collected)
 
     def _open_folder(self) -> None:
         from keyturn.delivery.files import PrivateFolder, private_places
@@ -257,17 +269,19 @@ class _Run:
             self.folder = PrivateFolder.make(private_places(inherited_environment().get("XDG_RUNTIME_DIR")))
 
     def _close_folder(self) -> None:
-        folder, self.folder = self.folder, None
-        if folder is not None:
-            folder.close()
+        # The watcher may be writing: it must not bring back what is removed here.
+        with self.writing:
+            folder, self.folder = self.folder, None
+            if folder is not None:
+                folder.close()
 
     def _write(self, collected: Collected) -> None:
-        if self.folder is None:
-            return
         files = dict(collected.files())
         if self.wish.folder is not None:
             files.update({f"{name}/{one}": content for (name, one), content in collected.tree().items()})
-        self.folder.write(files)
+        with self.writing:
+            if self.folder is not None:
+                self.folder.write(files)
 
 
 def _become(command: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -93,7 +93,14 @@ class PrivateFolder:
         return cls(path, lock)
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        """Write these files, each in one step, and remove those of before that are not among them."""
+        """Write these files, each in one step, and remove those of before that are not among them.
+
+        Raises InputError, and writes nothing, for a name that leads out of the folder.
+        """
+        for name in files:
+            # Names of fields are chosen by whoever writes the secret.
+            if any(part in {"", ".", ".."} or "\0" in part for part in name.split("/")):
+                raise errors.InputError(f"{name[:120]!r} cannot be the name of a file", hint="--file NAME=PATH#FIELD")
         for name, content in files.items():
             target = self.path / name
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -128,11 +128,13 @@ class Collected:
 
     def tree(self) -> dict[tuple[str, str], bytes]:
         """Return every field that would be a variable as a file: (name of the secret, field) and content."""
-        return {
-            (name, of_field): content_of(content)
-            for path, name in self.named.items()
-            for of_field, content in self.values[path].fields.items()
-        }
+        found = {}
+        for path, name in self.named.items():
+            for of_field, content in self.values[path].fields.items():
+                if "/" in of_field:
+                    raise errors.InputError(f"{path} has a field {of_field[:64]!r}, which cannot be the name of a file")
+                found[(name, of_field)] = content_of(content)
+        return found
 
     def texts(self) -> list[bytes]:
         """Return every value that is given to the process, for masking."""

@@ -114,18 +114,11 @@ def end_alike(ending: Ending) -> NoReturn:
 class Supervisor:
     """Runs a program until it ends by itself or for a signal; use it from the main thread."""
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-        *,
-        masked: tuple[bytes, ...] | None = None,
-        grace_seconds: float = GRACE_SECONDS,
-    ) -> None:
-        """Hold what to run; `masked` None leaves its output alone."""
+    def __init__(self, command: Sequence[str], *, grace_seconds: float = GRACE_SECONDS) -> None:
+        """Hold what to run."""
         self._command = list(command)
-        self._environment = dict(environment)
-        self._masked = masked
+        self._environment: dict[str, str] = {}
+        self._masked: tuple[bytes, ...] | None = None
         self._grace_seconds = grace_seconds
         self._asked: queue.SimpleQueue[Restart | Notify] = queue.SimpleQueue()
         self._pid = 0
@@ -143,7 +136,9 @@ class Supervisor:
 
     @contextlib.contextmanager
     def hold_signals(self) -> Iterator[None]:
-        """Keep signals for `run`; threads are to be started inside."""
+        """Keep signals for `run`; threads are to be started, and files to be made, inside."""
+        # Where it was ignored, the kernel would keep the status of children from us.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # One that was ignored (nohup) stays ignored, for us and the program.
         wanted = {one for one in _FORWARDED if signal.getsignal(one) is not signal.SIG_IGN}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {*wanted, signal.SIGCHLD})
@@ -153,8 +148,9 @@ class Supervisor:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def run(self) -> Ending:
-        """Start the program and return how it ended; inside `hold_signals`."""
+    def run(self, environment: Mapping[str, str], masked: tuple[bytes, ...] | None = None) -> Ending:
+        """Start the program and return how it ended; inside `hold_signals`.  `masked` None leaves its output alone."""
+        self._environment, self._masked = dict(environment), masked
         self._start()
         waited = {*_FORWARDED, signal.SIGCHLD}
         while True:
@@ -218,7 +214,7 @@ class Supervisor:
             os.close(sink)
             pump = threading.Thread(target=_pump, args=(source, target, Masker(self._masked or ())), daemon=True)
             pump.start()
-            self._pumps.append(pump)
+            self._pumps = [*(one for one in self._pumps if one.is_alive()), pump]
 
     def _reaped(self) -> Ending | None:
         """Take the status of every child that ended, as the first process of a container has to; return ours."""
