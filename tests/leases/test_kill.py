@@ -170,7 +170,7 @@ def test_no_account_is_unknown_however_a_server_is_killed(
     chance = random.Random(7)
     answered: dict[str, str] = {}
     revoked: set[str] = set()
-    for _ in range(5):
+    for _ in range(4):
         with Storm(server) as storm:
             until(storm.is_under_way)
             time.sleep(chance.uniform(0.0, 0.4))
@@ -200,7 +200,7 @@ def test_a_kill_between_creation_and_answer_leaves_no_account(
     token = server.admin_token
     met: set[str] = set()
     chance = random.Random(11)
-    for _ in range(8):
+    for _ in range(5):
         making = threading.Thread(target=_make_one, args=(server, token))
         making.start()
         before = provider.accounts()
