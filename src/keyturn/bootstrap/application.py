@@ -20,6 +20,7 @@ from sqlalchemy import select
 
 from keyturn.access.caller import Resource
 from keyturn.access.door import Door
+from keyturn.access.known_workspaces import KnownWorkspaces
 from keyturn.access.service import AccessService
 from keyturn.audit.builder import Builder
 from keyturn.audit.leaf import SYSTEM, Leaf
@@ -104,6 +105,7 @@ class Application:
     unauthenticated: Unauthenticated
     door: Door
     access: AccessService
+    known_workspaces: KnownWorkspaces
     tokens: TokenService
     keyspaces: KeyspaceService
     keys: KeyService
@@ -311,8 +313,11 @@ def open_application(settings: Settings) -> Application:
     )
     news = News()
     quota_keeper = QuotaKeeper(database, clock, node, settings.data / "quotas")
+    known_workspaces = KnownWorkspaces()
     follower = Follower(
-        database, [replication, QuotaNews(quota_keeper), KeyringNews(keyring), news], [replication, confirmer, news]
+        database,
+        [replication, QuotaNews(quota_keeper), KeyringNews(keyring), known_workspaces, news],
+        [replication, confirmer, news],
     )
     replication.resync = follower.resync
     proofs = CallerProofs(door, source, replication.replica, callers, follower, unauthenticated, clock)
@@ -332,6 +337,7 @@ def open_application(settings: Settings) -> Application:
         unauthenticated=unauthenticated,
         door=door,
         access=AccessService(door, authority, authority),
+        known_workspaces=known_workspaces,
         tokens=TokenService(door, authority),
         keyspaces=KeyspaceService(door, keyring),
         keys=KeyService(door, keyring, usage),

@@ -25,7 +25,7 @@ def open_vault_edge(application: Application, monitor: Monitor) -> VaultEdge:
     """Build everything that answers below `/v1/`."""
     settings = application.settings
     vault, logins = application.vault, application.logins.logins
-    places = Places(application.door, application.access)
+    places = Places(application.door, application.access, application.known_workspaces)
     wrapping = WrappingOperations(vault.wraps)
 
     async def ready() -> bool:

@@ -198,14 +198,14 @@ class KvOperations:
 
     async def read_config(self, ask: Ask) -> Answer:
         """Tell what holds for every secret of a mount: nothing but how many versions are kept."""
-        await self._places.workspace(ask)
+        await self._places.require_caller(ask)
         await self._places.of_mount(ask)
         config = {"cas_required": False, "delete_version_after": "0s", "max_versions": VERSIONS_MAX_DEFAULT}
         return Answer(data=config)
 
     async def write_config(self, ask: Ask) -> Answer:
         """Accept what is so already; anything else is set on each secret, not on a mount."""
-        await self._places.workspace(ask)
+        await self._places.require_caller(ask)
         await self._places.of_mount(ask)
         body = ask.fields(ConfigBody)
         if body.cas_required or durations.seconds(body.delete_version_after, "delete_version_after"):

@@ -19,6 +19,7 @@ from keyturn.wire.actions import Action
 if TYPE_CHECKING:
     from keyturn.access.caller import Resource
     from keyturn.access.door import Door, Operation
+    from keyturn.access.known_workspaces import KnownWorkspaces
     from keyturn.access.model import Workspace
     from keyturn.access.service import AccessService
     from keyturn.compat.vault.asking import Ask
@@ -41,10 +42,11 @@ class Place:
 class Places:
     """Finds places; asks the database who the caller is only where the answer needs it."""
 
-    def __init__(self, door: Door, access: AccessService) -> None:
-        """Need the door, and who knows workspaces."""
+    def __init__(self, door: Door, access: AccessService, known: KnownWorkspaces) -> None:
+        """Need the door, who knows workspaces, and who remembers them."""
         self._door = door
         self._access = access
+        self._known = known
 
     async def of_mount(self, ask: Ask) -> Place:
         """Return the place of the route's mount; raises InputError for a name that no environment can have."""
@@ -58,8 +60,12 @@ class Places:
         return Place(mount)
 
     async def workspace(self, ask: Ask) -> Workspace:
-        """Return the caller's workspace."""
-        return await self._access.own_workspace(ask.credentials)
+        """Return the caller's workspace; proves nothing about a token that was valid before."""
+        return await self._known.of(ask.credentials, self._access)
+
+    async def require_caller(self, ask: Ask) -> None:
+        """Raise UnauthenticatedError for a token that is not valid now."""
+        await self._access.own_workspace(ask.credentials)
 
     async def require_namespace(self, ask: Ask) -> None:
         """Raise the refusal of a namespace that is not the caller's workspace."""

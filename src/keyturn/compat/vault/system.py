@@ -169,7 +169,7 @@ class SystemOperations:
 
     async def mount_of_path(self, ask: Ask) -> Answer:
         """Tell of the mount that a path lies in: KV version 2, whatever the environment."""
-        await self._places.workspace(ask)
+        await self._places.require_caller(ask)
         name = ask.parts["path"].partition("/")[0]
         if name != SECRET:
             try:
@@ -195,7 +195,7 @@ class SystemOperations:
         paths = words(body.paths) or words(body.path)
         if not 0 < len(paths) <= PATHS_MAX:
             raise InputError(f"paths: expected 1 to {PATHS_MAX} paths", field="paths")
-        await self._places.workspace(ask)
+        await self._places.require_caller(ask)
         found: dict[str, Any] = {path: await self._capabilities(ask, path) for path in paths}
         data = {**found, "capabilities": found[paths[0]]}
         return Answer(data=data, beside=data)
