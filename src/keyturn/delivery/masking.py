@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 VALUE_BYTES_MIN: Final = 6
 PIECE_BYTES: Final = 4096
 MASK_LENGTH: Final = 8
+_OPENING: Final = 4
 _MASKS: Final = b"*#.=~_-+:%^!?|"
 
 
@@ -41,7 +42,7 @@ def patterns_of(values: Iterable[str | bytes]) -> tuple[bytes, ...]:
 class Masker:
     """Masks one stream: feed it chunks, write what it returns, and at the end what `finish` returns."""
 
-    __slots__ = ("_covered", "_held", "_mask", "_patterns")
+    __slots__ = ("_beginnings", "_by_opening", "_covered", "_held", "_length_max", "_mask", "_patterns")
 
     def __init__(self, patterns: Iterable[bytes]) -> None:
         """Look for these; none of them may be empty."""
@@ -52,12 +53,17 @@ class Masker:
         self._mask = bytes((character,)) * MASK_LENGTH
         self._held = b""
         self._covered = 0
+        # Nearly every place in ordinary text is ruled out by its first four bytes.
+        self._by_opening: dict[bytes, list[bytes]] = {}
+        for pattern in self._patterns:
+            self._by_opening.setdefault(pattern[:_OPENING], []).append(pattern)
+        self._beginnings = {one[:size] for one in self._patterns for size in range(1, _OPENING) if size < len(one)}
+        self._length_max = max(map(len, self._patterns), default=0)
 
     def feed(self, chunk: bytes) -> bytes:
         """Take in a chunk; return what can be written."""
         text = self._held + chunk
-        keep = min((_beginning(text, pattern) for pattern in self._patterns), default=len(text))
-        return self._advance(text, keep)
+        return self._advance(text, self._beginning(text))
 
     def finish(self) -> bytes:
         """Return what was held back: nothing follows that would make a pattern of it."""
@@ -79,6 +85,19 @@ class Masker:
         self._covered = max(0, end - keep)
         return b"".join(written)
 
+    def _beginning(self, text: bytes) -> int:
+        """Return where text ends in something that may go on to be a pattern; its length when it does not."""
+        size = len(text)
+        for at in range(max(0, size - self._length_max + 1), size):
+            if size - at < _OPENING:
+                if text[at:] in self._beginnings:
+                    return at
+                continue
+            for pattern in self._by_opening.get(text[at : at + _OPENING], ()):
+                if len(pattern) > size - at and pattern.startswith(text[at:]):
+                    return at
+        return size
+
     def _occurrences(self, text: bytes) -> list[tuple[int, int]]:
         found: list[tuple[int, int]] = []
         for pattern in self._patterns:
@@ -87,16 +106,6 @@ class Masker:
                 found.append((at, at + len(pattern)))
                 at = text.find(pattern, at + 1)
         return sorted(found)
-
-
-def _beginning(text: bytes, pattern: bytes) -> int:
-    """Return where text ends in something that may go on to be the pattern; its length when it does not."""
-    at = text.find(pattern[:1], max(0, len(text) - len(pattern) + 1))
-    while at >= 0:
-        if pattern.startswith(text[at:]):
-            return at
-        at = text.find(pattern[:1], at + 1)
-    return len(text)
 
 
 def _forms(raw: bytes) -> Iterator[bytes]:
