@@ -272,6 +272,12 @@ def inherited_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ours}
 
 
+def server_url(environ: Mapping[str, str] | None = None) -> str:
+    """Return the address of the server alone, for `keyturn login`: what else is set may not be there yet."""
+    given = os.environ if environ is None else environ
+    return (given.get(f"{PREFIX}URL") or Settings().url).rstrip("/")
+
+
 def _unknown(variable: str, known: Iterable[str]) -> ConfigError:
     from difflib import get_close_matches
 

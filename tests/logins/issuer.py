@@ -25,7 +25,7 @@ def new_key(algorithm: str) -> Key:
         return RSAKey.generate_key(2048)
     if algorithm == "EdDSA":
         return OKPKey.generate_key("Ed25519")
-    return ECKey.generate_key(_CURVES[algorithm])  # type: ignore[arg-type]
+    return ECKey.generate_key(_CURVES[algorithm])
 
 
 def b64(raw: bytes) -> str:

@@ -11,7 +11,7 @@ from keyturn.errors import CapError, ConflictError, ForbiddenError, NotFoundErro
 from keyturn.kernel.secret import Secret
 from keyturn.storage.retention import run_retention
 from keyturn.storage.schema import login_token
-from keyturn.wire.logins import IssueLoginToken, LoginAnswer, RenewLoginToken, UpdateLoginMethod, UpdateLoginRole
+from keyturn.wire.logins import IssueLoginToken, LoginTokenIssued, RenewLoginToken, UpdateLoginMethod, UpdateLoginRole
 from tests.logins.gate import OFFICE, Gate, bearing
 from tests.logins.issuer import AUDIENCE
 
@@ -148,7 +148,7 @@ async def test_a_revoked_token_is_not_handed_out_again(gate: Gate) -> None:
     await gate.whoami(second)
 
 
-async def below(gate: Gate, above: Credentials, **given: Any) -> LoginAnswer | Any:
+async def below(gate: Gate, above: Credentials, **given: Any) -> LoginTokenIssued:
     return await gate.logins.tokens.issue(above, IssueLoginToken(**given))
 
 

@@ -13,12 +13,13 @@ from keyturn.cli.logins import read_file
 from keyturn.cli.output import emit, json_option
 from keyturn.cli.profiles import Profile, write_profile
 from keyturn.cli.session import Session
+from keyturn.config import server_url
 from keyturn.errors import InputError
 from keyturn.kernel.secret import Secret
 
 
 @click.command()
-@click.option("--url", default="http://127.0.0.1:8700", show_default=True, help="Address of the server.")
+@click.option("--url", help="Address of the server; KEYTURN_URL, or http://127.0.0.1:8700, without it.")
 @click.option("--profile", default="default", show_default=True, help="Name to save it under.")
 @click.option("--method", help="Log in as a workload by this method.")
 @click.option("--role", help="The role to log in to, by a token or certificate.")
@@ -28,13 +29,21 @@ from keyturn.kernel.secret import Secret
 @click.option("--secret-id-file", metavar="FILE", help="The secret-id of an AppRole; '-' is stdin.")
 @click.option("--token-file", metavar="FILE", help="Write the token there, mode 0600, and save no profile.")
 @json_option
-def login(*, url: str, profile: str, method: str | None, token_file: str | None, as_json: bool, **given: Any) -> None:  # noqa: ANN401 -- options
+def login(
+    *,
+    url: str | None,
+    profile: str,
+    method: str | None,
+    token_file: str | None,
+    as_json: bool,
+    **given: str | None,
+) -> None:
     """Save an address and a token as a profile; the token is read from standard input or asked for.
 
     With --method the token is the one that a workload gets for its own: it is short-lived, and no secret is ever read
     from the command line.
     """
-    address = url.rstrip("/")
+    address = server_url() if url is None else url.rstrip("/")
     if method is None:
         token, shown = _given_token(given), None
         who = Session(address, token).get("/whoami").json
@@ -52,7 +61,7 @@ def login(*, url: str, profile: str, method: str | None, token_file: str | None,
     emit({**where, "principal": who, **(shown or {})}, as_json=as_json)
 
 
-def _given_token(given: dict[str, Any]) -> Secret:
+def _given_token(given: dict[str, str | None]) -> Secret:
     for name, value in given.items():
         if value is not None:
             message = f"--{name.replace('_', '-')} is for a login by --method"
@@ -64,7 +73,7 @@ def _given_token(given: dict[str, Any]) -> Secret:
     return Secret(text.strip())
 
 
-def _assertion(method: str, given: dict[str, Any]) -> dict[str, Any]:
+def _assertion(method: str, given: dict[str, str | None]) -> dict[str, Any]:
     body = {"method": method, "role": given["role"], "workspace": given["workspace"], "role_id": given["role_id"]}
     if given["role_id"] is not None or given["secret_id_file"] is not None:
         body["secret_id"] = read_file(given["secret_id_file"] or "-").strip()
