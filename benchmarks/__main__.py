@@ -25,6 +25,7 @@ NAMES = (
     "revoke_to_deny",
     "issue",
     "audit",
+    "leases",
     "secret_reads",
     "vault_scale",
 )
