@@ -1,8 +1,11 @@
 """What a request in the Vault dialect asks, before anything is looked up."""
 
+import contextlib
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keyturn.compat.vault import durations
 from keyturn.compat.vault.answers import ENVELOPE, NOTHING, Answer, RefusedAs, from_envelope, refusal
@@ -22,6 +25,12 @@ from keyturn.errors import (
     TooLargeError,
     UnauthenticatedError,
     not_found,
+)
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
 )
 
 
@@ -176,9 +185,9 @@ def test_versions_come_as_numbers_or_as_text() -> None:
     assert numbers("4,5") == [4, 5]
     assert numbers(6) == [6]
     assert ask_of(versions=["1", 2]).fields(VersionsBody).versions == ["1", 2]
-    for given in ("x", "-1", "", "1" * 11):
+    for text in ("x", "-1", "", "1" * 11):
         with pytest.raises(InputError, match="versions"):
-            numbers([given])
+            numbers([text])
 
 
 def test_metadata_changes_what_is_given_and_nothing_else() -> None:
@@ -241,3 +250,35 @@ def test_the_envelope_has_every_name_and_survives_being_wrapped() -> None:
 )
 def test_an_error_has_the_status_that_clients_expect(error: Exception, status: int, messages: tuple[str, ...]) -> None:
     assert refusal(error) == (status, messages)
+
+
+# --- whatever is sent --------------------------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=200))
+def test_no_path_is_anything_but_read_or_refused(raw: bytes) -> None:
+    try:
+        path = path_of(scope_of(b"/v1/" + raw))
+    except InputError:
+        return
+    assert not {"", ".", ".."} & set(path.split("/")[:-1])
+    assert "\0" not in path
+
+
+@given(st.binary(max_size=100))
+def test_no_query_is_anything_but_read_or_refused(raw: bytes) -> None:
+    with contextlib.suppress(InputError):
+        query_of(scope_of(b"/v1/x", raw))
+
+
+@given(st.one_of(st.text(max_size=80), st.integers(), st.floats(), st.none(), st.booleans()))
+def test_no_duration_is_anything_but_seconds_or_refused(value: object) -> None:
+    with contextlib.suppress(InputError):
+        found = durations.seconds(value, "ttl")
+        assert found is None or 0 <= found <= durations.SECONDS_MAX
+
+
+@given(st.dictionaries(st.sampled_from(["max_versions", "cas_required", "custom_metadata", "x"]), JSON, max_size=4))
+def test_no_body_is_anything_but_read_or_refused(body: dict[str, Any]) -> None:
+    with contextlib.suppress(InputError):
+        describe(ask_of(**body).fields(MetadataBody), body)

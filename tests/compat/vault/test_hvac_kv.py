@@ -101,6 +101,12 @@ def test_what_is_not_there_is_a_404_without_words_and_deleting_it_is_done(client
         assert kv.delete_latest_version_of_secret("twice/a").status_code == 204
     for _ in range(2):
         assert kv.undelete_secret_versions("twice/a", [1]).status_code == 204
+    kv.create_or_update_secret("twice/a", {"n": 2})
+    kv.create_or_update_secret("twice/a", {"n": 3})
+    kv.destroy_secret_versions("twice/a", [1])
+    kv.delete_secret_versions("twice/a", [1, 2, 7])
+    assert kv.undelete_secret_versions("twice/a", [1, 2, 7]).status_code == 204
+    assert kv.read_secret_version("twice/a", version=2)["data"]["data"] == {"n": 2}
     assert client.read("secret/data/nothing/here") is None
     assert client.list("secret/metadata/nothing") is None
 

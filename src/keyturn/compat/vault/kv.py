@@ -141,7 +141,7 @@ class KvOperations:
         return await self._or_nothing(ask, Action.SECRET_DELETE, path, work)
 
     async def undelete_versions(self, ask: Ask) -> Answer:
-        """Take soft deletions back."""
+        """Take soft deletions back, and pass over versions that were destroyed."""
         path = await self._path(ask)
         work = self._secrets.undelete(ask.credentials, path, _selected(ask), missing_ok=True)
         return await self._or_nothing(ask, Action.SECRET_UNDELETE, path, work)
