@@ -1,6 +1,7 @@
 """Root keys that a service keeps: one contract for all of them, through the real client of each."""
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -294,3 +295,32 @@ def test_vault_key_of_another_form_is_refused(key: str) -> None:
 def test_azure_key_of_another_form_is_refused(key: str) -> None:
     with pytest.raises(KekError, match=r"https://<vault>/keys/<name>"):
         load_provider(Settings(kek_provider="azure-keyvault", kek_azure_keys=(key,)), create=True)
+
+
+def test_google_credentials_are_looked_for_and_their_absence_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "absent.json"))
+    named = Settings(kek_provider="gcp-kms", kek_gcp_keys=(f"{RING}/k",), kek_gcp_endpoint="kms.internal.example")
+    with pytest.raises(KekError, match="finds no Google credentials"):
+        load_provider(named, create=True)
+
+    person = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
+    (tmp_path / "absent.json").write_text(json.dumps(person))
+    assert load_provider(named, create=True).ids == (f"gcp-kms:{RING}/k",)
+
+
+def test_azure_is_asked_for_nothing_before_it_is_needed() -> None:
+    named = Settings(kek_provider="azure-keyvault", kek_azure_keys=("https://v.vault.example/keys/keyturn",))
+    assert load_provider(named, create=True).ids == ("azure-keyvault:https://v.vault.example/keys/keyturn",)
+
+
+def test_aws_without_credentials_is_a_refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    named = Settings(kek_provider="aws-kms", kek_aws_keys=("alias/k",), kek_aws_region="eu-central-1")
+    with pytest.raises(KekError, match="no AWS credentials were found"):
+        load_provider(named, create=True)

@@ -245,6 +245,61 @@ def test_command_line_rotates_a_running_server(start_server: Start, tmp_path: Pa
     assert "destroyed" in keyturn("workspace-keys", "destroy", first)
 
 
+def test_server_moves_from_its_file_to_a_key_management_service(start_server: Start, tmp_path: Path) -> None:
+    """The guide's move: restart with both, rewrap, retire, restart with the service alone."""
+    with kms() as (endpoint, key):
+        aws = {
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "KEYTURN_KEK_AWS_KEYS": key,
+            "KEYTURN_KEK_AWS_REGION": "eu-central-1",
+            "KEYTURN_KEK_AWS_ENDPOINT": endpoint,
+        }
+        before = start_server()
+        with client_of(before) as client:
+            answer = client.put(f"{API}/secrets/production/app/a", json={"fields": {"key": "value a"}})
+            assert answer.is_success, answer.text
+        before.stop()
+        old = (before.data_dir / "kek").read_text().split()[1]
+        both = start_server(data_dir=before.data_dir, env={**aws, "KEYTURN_KEK_PROVIDER": "aws-kms,file"})
+        with client_of(both) as client:
+            done = post(client, "/root-keys/rewrap")
+            seen = client.get(f"{API}/root-keys").json()["items"]
+        both.stop()
+        alone = start_server(data_dir=before.data_dir, env={**aws, "KEYTURN_KEK_PROVIDER": "aws-kms"})
+        (before.data_dir / "kek").rename(tmp_path / "kept")
+        alone.restart()
+        with client_of(alone) as client:
+            assert "value a" in client.get(f"{API}/secrets/production/app/a").text
+            assert post(client, "/workspace-keys/rotate")["root_key"] == done["root_key"]
+
+    assert done["root_key"].startswith("aws-kms:arn:aws:kms:eu-central-1:")
+    assert (done["rewrapped"], done["remaining"]) == (1, 0)
+    assert [(one["id"], one["seals"], one["workspace_keys"]) for one in seen] == [
+        (done["root_key"], True, 1),
+        (old, False, 0),
+    ]
+
+
+@contextmanager
+def kms() -> Iterator[tuple[str, str]]:
+    """Start a stand-in of AWS KMS with one key; yield its address and the key's ARN."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    service = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    service.start()
+    try:
+        host, port = service.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        session = boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing")
+        with closing(session.client("kms", region_name="eu-central-1", endpoint_url=endpoint)) as client:
+            arn = client.create_key()["KeyMetadata"]["Arn"]
+        yield endpoint, arn
+    finally:
+        service.stop()
+
+
 def _ask(client: httpx.Client) -> None:
     try:
         client.post(f"{API}/root-keys/rewrap", json={"keys_max": 10_000}, timeout=SECONDS_MAX)

@@ -52,7 +52,7 @@ class AzureKek(RemoteKek):
             from azure.identity import DefaultAzureCredential
         except ImportError:
             raise missing_package(cls.provider, "azure") from None
-        return cls(DefaultAzureCredential(), settings.kek_azure_keys)
+        return cls(DefaultAzureCredential(process_timeout=int(ANSWER_SECONDS)), settings.kek_azure_keys)
 
     def _wrap(self, name: str, key: bytes) -> bytes:
         from azure.keyvault.keys import KeyClient
