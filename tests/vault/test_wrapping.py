@@ -16,6 +16,7 @@ from keyturn.kernel import tokenformat
 from keyturn.kernel.secret import Secret
 from keyturn.storage.retention import WRAP_SECONDS, run_retention
 from keyturn.storage.schema import wrap
+from keyturn.vault.wrap_store import end_all
 from keyturn.vault.wrapping import ALARM_SECONDS, Bearer
 from keyturn.webhooks.rules import is_event
 from keyturn.wire.access import UpdateWorkspace
@@ -137,6 +138,20 @@ async def test_retention_empties_what_is_over_and_forgets_it_a_week_later(room: 
     done = await run_retention(room.desk.database, "n1")
     assert (done.expired_wraps, done.wraps) == (0, 2)
     assert (await refused(room.wraps.unwrap(over))).code == "wrap_unknown"
+
+
+async def test_a_restore_without_the_record_of_what_was_opened_since_ends_every_wrap(room: Room) -> None:
+    """What was opened after the backup would be opened a second time; another workspace's are not touched."""
+    used, unused = await wrapped(room), await wrapped(room)
+    await room.wraps.unwrap(used)
+    tenant = await room.desk.tenant("acme")
+    kept = (await room.wraps.wrap(tenant, CreateWrap(data=DATA))).token
+    workspace = room.desk.founded.workspace.id
+    assert (await room.desk.database.write(lambda t: end_all(t.connection, workspace))).value == 1
+    assert [(await refused(room.wraps.unwrap(one))).code for one in (used, unused)] == ["wrap_used", "wrap_expired"]
+    assert kept is not None
+    assert (await room.wraps.unwrap(Secret(kept))).data == DATA
+    assert [row.sealed for row in await rows(room)] == [None, None, None]
 
 
 async def test_rewrapping_hands_over_under_a_new_token(room: Room) -> None:

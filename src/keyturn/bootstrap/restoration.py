@@ -34,6 +34,7 @@ from keyturn.storage.keyring import Keyring, wanted_keks
 from keyturn.storage.migrate import migrate_async, require_current
 from keyturn.storage.schema import fact, workspace
 from keyturn.storage.transaction import ChangeKind, Entry
+from keyturn.vault.wrap_store import end_all
 from keyturn.wire.actions import Action
 
 if TYPE_CHECKING:
@@ -227,6 +228,9 @@ def _conclude(transaction: Transaction, names: dict[str, str], settlement: Settl
         detail: dict[str, Detail] = {"revocations": "lost" if name not in settlement.until else "reapplied"}
         if name in settlement.until:
             detail["until"] = settlement.until[name]
+        else:
+            # Which were opened since is not known, and none is opened twice.
+            detail["ended_wraps"] = end_all(transaction.connection, workspace_id)
         leaf = Leaf(
             workspace=workspace_id,
             action=Action.SYSTEM_RESTORE,

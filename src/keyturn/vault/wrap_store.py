@@ -82,6 +82,12 @@ def claim(connection: Connection, wrap_id: str, now: float) -> bytes | None:
     return sealed
 
 
+def end_all(connection: Connection, of: str) -> int:
+    """End every wrap of a workspace that was not opened, as far as is known; return how many there were."""
+    living = (wrap.c.workspace == of, wrap.c.state == NEW)
+    return connection.execute(update(wrap).where(*living).values(state=EXPIRED, sealed=None)).rowcount
+
+
 def _wrap(row: Any) -> Wrap:  # noqa: ANN401 -- a row of `wrap`
     return Wrap(
         id=row.id,

@@ -275,8 +275,11 @@ def _gone(found: Wrap, now: float) -> GoneError | None:
             hint="if that was not you, somebody else has what was in it: replace that",
         )
     if found.state == store.EXPIRED or now >= found.expires_at:
+        lived = now >= found.expires_at
         return GoneError(
-            f"this wrap could be opened until {rfc3339(found.expires_at)}",
+            f"this wrap could be opened until {rfc3339(found.expires_at)}"
+            if lived
+            else "this wrap ended with a restore from a backup, since it may have been opened after that was made",
             code="wrap_expired",
             hint="ask for a new one",
         )
