@@ -1,6 +1,7 @@
 """`hvac`, unmodified, against a real server: KV version 2."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import hvac
@@ -10,43 +11,6 @@ import pytest
 from keyturn.testing.server import RunningServer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what hvac warns of is its own
-
-
-def test_the_program_that_people_have_runs_unchanged(server: RunningServer) -> None:
-    client = hvac.Client(server.url, server.admin_token)
-    assert client.is_authenticated()
-    path = "api-keys/payment-gateway"
-    kv = client.secrets.kv.v2
-    made = kv.create_or_update_secret(path=path, secret={"key": "one", "url": "https://pay.example"})
-    assert (made["data"]["version"], made["data"]["destroyed"], made["data"]["deletion_time"]) == (1, False, "")
-    read = kv.read_secret_version(path=path)
-    assert read["data"]["data"] == {"key": "one", "url": "https://pay.example"}
-    assert read["data"]["metadata"]["version"] == 1
-    assert read["lease_id"] == ""
-    assert (read["lease_duration"], read["renewable"], read["auth"], read["wrap_info"]) == (0, False, None, None)
-
-    assert kv.patch(path=path, secret={"key": "two"})["data"]["version"] == 2
-    assert kv.read_secret_version(path=path)["data"]["data"] == {"key": "two", "url": "https://pay.example"}
-    assert kv.read_secret_version(path=path, version=1)["data"]["data"]["key"] == "one"
-    assert kv.list_secrets(path="api-keys")["data"]["keys"] == ["payment-gateway"]
-    assert kv.list_secrets(path="")["data"]["keys"] == ["api-keys/"]
-
-    assert kv.delete_latest_version_of_secret(path=path).status_code == 204
-    with pytest.raises(hvac.exceptions.InvalidPath) as caught:
-        kv.read_secret_version(path=path, raise_on_deleted_version=True)
-    gone: Any = caught.value.json
-    assert gone["data"]["data"] is None
-    assert gone["data"]["metadata"]["version"] == 2
-    assert gone["data"]["metadata"]["deletion_time"] != ""
-    assert kv.read_secret_version(path=path, raise_on_deleted_version=False)["data"]["data"] is None
-
-    assert kv.undelete_secret_versions(path=path, versions=[2]).status_code == 204
-    assert kv.read_secret_version(path=path)["data"]["data"]["key"] == "two"
-    assert kv.destroy_secret_versions(path=path, versions=[1]).status_code == 204
-    with pytest.raises(hvac.exceptions.InvalidPath) as caught:
-        kv.read_secret_version(path=path, version=1)
-    gone = caught.value.json
-    assert gone["data"]["metadata"]["destroyed"] is True
 
 
 def test_check_and_set_is_exact(client: Any) -> None:
@@ -194,6 +158,44 @@ def test_a_token_that_is_none_is_forbidden(server: RunningServer) -> None:
         with pytest.raises(hvac.exceptions.Forbidden, match="permission denied"):
             stranger.secrets.kv.v2.read_secret_version("a/b")
         assert not stranger.is_authenticated()
+
+
+def test_one_of_many_who_write_at_once_is_first(server: RunningServer, client: Any) -> None:
+    """Check-and-set decides between writers; it must not let two of them believe that they were first."""
+    client.secrets.kv.v2.create_or_update_secret("race/a", {"n": 0})
+
+    def write(number: int) -> int:
+        own = hvac.Client(server.url, server.admin_token)
+        try:
+            own.secrets.kv.v2.create_or_update_secret("race/a", {"n": number}, cas=1)
+        except hvac.exceptions.InvalidRequest:
+            return 0
+        return number
+
+    with ThreadPoolExecutor(8) as threads:
+        first = [number for number in threads.map(write, range(1, 17)) if number]
+    read = client.secrets.kv.v2.read_secret_version("race/a")["data"]
+    assert [read["data"]["n"]] == first
+    assert read["metadata"]["version"] == 2
+
+
+def test_a_path_under_a_guard_asks_for_an_approval(
+    client: Any, server: RunningServer, native: Callable[..., Any], hire: Callable[..., str]
+) -> None:
+    client.secrets.kv.v2.create_or_update_secret("guarded/a", {"n": 1})
+    token = hire("guarded-reader", (["secret.read"], "secret/production/guarded/*"))
+    reader = hvac.Client(server.url, token).secrets.kv.v2
+    assert reader.read_secret_version("guarded/a")["data"]["data"] == {"n": 1}
+    native("POST", "/guards", {"pattern": "production/guarded/*", "actions": ["secret.read"]})
+    with pytest.raises(hvac.exceptions.Forbidden, match=r"permission denied, .*approv"):
+        reader.read_secret_version("guarded/a")
+
+
+def test_a_reference_is_read_as_what_it_refers_to(client: Any) -> None:
+    kv = client.secrets.kv.v2
+    kv.create_or_update_secret("shared/db", {"password": "p-1"})
+    kv.create_or_update_secret("app/config", {"url": "db://u:${secret:production/shared/db#password}@host"})
+    assert kv.read_secret_version("app/config")["data"]["data"] == {"url": "db://u:p-1@host"}
 
 
 @pytest.mark.parametrize(
