@@ -59,7 +59,7 @@ class AwsKek(RemoteKek):
             retries={"mode": "standard", "total_max_attempts": 1},
         )
         try:
-            client = boto3.client(
+            client = boto3.Session().client(
                 "kms",
                 region_name=settings.kek_aws_region or None,
                 endpoint_url=settings.kek_aws_endpoint or None,
