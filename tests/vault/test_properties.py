@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keyturn.errors import ConflictError, KeyturnError, NotFoundError
+from keyturn.kernel.match import check_name, matches
 from keyturn.vault.fields import check_fields, decode_fields, encode_fields, merge_fields
+from keyturn.vault.paths import parse_path
 from keyturn.vault.references import Reference, parts
 from keyturn.wire.secrets import Describe, PatchSecret, PromoteSecret, PutSecret, RollbackSecret, SelectVersions
 from tests.vault.safe import STRIPE, Safe, opened_safe
@@ -184,6 +186,21 @@ def test_versions_are_as_a_plain_model_has_them(tmp_path_factory: Any, plays: li
                 await _play(safe, f"{STRIPE}-{number}", steps)
 
     asyncio.run(run())
+
+
+SEGMENTS = st.text("abcXYZ019_.@+=-", min_size=1, max_size=6).filter(lambda one: one not in {".", ".."})
+PATHS = st.lists(SEGMENTS, min_size=1, max_size=4).map(lambda segments: "/".join(("production", *segments)))
+
+
+@given(PATHS, PATHS)
+def test_two_paths_are_never_one_resource_and_every_path_has_a_name(one: str, other: str) -> None:
+    """A grant on one path is not a grant on another, however both are written."""
+    resources = [parse_path(path).resource.name for path in (one, other)]
+    assert (resources[0] == resources[1]) == (one == other)
+    for path, resource in zip((one, other), resources, strict=True):
+        check_name(resource)
+        assert matches("secret/production/*", resource)
+        assert resource.count("/") == path.count("/") + 1
 
 
 @given(FIELDS)

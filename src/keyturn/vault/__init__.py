@@ -13,9 +13,12 @@ Every access is on record before a value leaves.  A person reads with `secret.re
 `secret.read`: the two are separate rights.  Paths under a guard need the approval of a second person.
 
     paths           what a path is, and how it is named in grants
-    rules, model    versions, labels, merging, references, guards: what is decided
-    store           SQL of secrets and versions
-    service         the operations that change something, and lists
+    model, rules    secrets, versions and their labels: what is decided
+    fields          what a version holds: checked, encoded, merged
+    references      fields of other secrets that a text takes in
+    sealing, store  a version sealed for its place; SQL of secrets and versions
+    service         the operations that change something or tell of it
+    writing, removal, listing       how those are done
     reading         the operations that let a value out: many at a time, one durable commit for all of them
     fingerprints    equal values are found without showing them
     approvals       guards and the approval of a second person
