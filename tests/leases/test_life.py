@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy import insert
 
-from keyturn.errors import CapError, ConflictError, InputError, NotFoundError, UnavailableError
+from keyturn.access.caller import Credentials, TokenOwner
+from keyturn.access.door import Door
+from keyturn.errors import CapError, ConflictError, InputError, KeyturnError, NotFoundError, UnavailableError
 from keyturn.leases.dispatcher import ELECTION
+from keyturn.leases.service import LeaseService
 from keyturn.storage import election
+from keyturn.storage.schema import login_role
+from keyturn.testing.access import CountedFailures, FakeTokenAuthority
 from keyturn.wire.leases import LeaseState
 from tests.leases.bench import Bench
 
@@ -373,3 +379,106 @@ async def test_what_is_over_is_forgotten_after_a_month(bench: Bench) -> None:
     await bench.pass_time(10)
     await bench.pass_time(31 * 86_400)
     assert await bench.rows() == []
+
+
+async def test_logins_of_a_role_hold_no_more_leases_than_it_may(bench: Bench) -> None:
+    """A login role bounds its workloads over all sources, whatever the sources allow."""
+    await bench.source()
+    await bench.source("other", "other")
+    desk = bench.desk
+    principal = (await desk.access.principals.list(desk.admin)).items[0].id
+    tokens = FakeTokenAuthority()
+    owner = TokenOwner(desk.founded.workspace.id, principal, "tok_1", (), (), subject="ci", login_role="lro_1")
+    login = Credentials(tokens.add(owner))
+    door = Door(desk.database, tokens, CountedFailures())
+    leases = LeaseService(door, desk.keyring, bench.kinds, bench.endings)
+    values = {
+        "id": "lro_1",
+        "workspace": desk.founded.workspace.id,
+        "method": "lme_1",
+        "name": "ci",
+        "role_id": "one",
+        "principal": principal,
+        "config_json": "{}",
+        "scopes_json": "[]",
+        "resources_json": "[]",
+        "ttl_seconds": 60,
+        "max_ttl_seconds": 60,
+        "tokens_max": 10,
+        "leases_max": 2,
+        "created_at": 0.0,
+        "created_by": principal,
+        "updated_at": 0.0,
+        "deleted_at": 0.0,
+        "revision": 1,
+    }
+    await desk.database.write(lambda t: t.connection.execute(insert(login_role).values(values)))
+    await leases.create(login, "app", "reader")
+    made = await leases.create(login, "other", "reader")
+    with pytest.raises(CapError, match="logins of the role ci may hold 2 leases"):
+        await leases.create(login, "app", "reader")
+    await bench.lease()
+    assert (await bench.leases.revoke_by_owner(desk.admin, principal, "ci")).count == 2
+    await bench.round()
+    assert (await bench.leases.lookup(desk.admin, made.id)).state is LeaseState.REVOKED
+    assert sorted(await bench.states()) == ["active", "revoked", "revoked"]
+    await leases.create(login, "app", "reader")
+
+
+async def test_a_right_that_went_while_the_account_was_made_gives_no_credential(bench: Bench) -> None:
+    """The right is asked for again before anything is answered."""
+    await bench.source()
+    principal, app = await bench.desk.hire("app", ("lease.create", "credential_role/app/reader"))
+    bench.town.gates["created"] = asyncio.Event()
+    making = asyncio.create_task(bench.leases.create(app, "app", "reader"))
+    await bench.until("created")
+    await bench.desk.access.principals.disable(bench.desk.admin, principal)
+    bench.town.gates["created"].set()
+    with pytest.raises(KeyturnError):
+        await making
+    await bench.round()
+    assert bench.town.accounts == {}
+
+
+async def test_a_prefix_ends_what_is_being_made_too(bench: Bench) -> None:
+    """In an incident nothing slips through because it was not there yet."""
+    await bench.source()
+    bench.town.gates["created"] = asyncio.Event()
+    making = asyncio.create_task(bench.lease())
+    await bench.until("created")
+    assert (await bench.leases.revoke_prefix(bench.desk.admin, "app")).count == 1
+    bench.town.gates["created"].set()
+    with pytest.raises(ConflictError):
+        await making
+    await bench.round()
+    assert bench.town.accounts == {}
+
+
+async def test_a_request_that_is_broken_off_leaves_no_account(bench: Bench) -> None:
+    await bench.source()
+    bench.town.gates["created"] = asyncio.Event()
+    making = asyncio.create_task(bench.lease())
+    await bench.until("created")
+    making.cancel()
+    await asyncio.gather(making, return_exceptions=True)
+    await bench.round()
+    assert bench.town.accounts == {}
+
+
+async def test_two_workers_that_end_the_same_lease_do_no_harm(bench: Bench) -> None:
+    """A worker that was stopped goes on after another has finished its work."""
+    await bench.source()
+    made = await bench.lease()
+    bench.town.gates["drop"] = asyncio.Event()
+    first = asyncio.create_task(bench.leases.revoke(bench.desk.admin, made.id))
+    await bench.until("drop")
+    bench.desk.clock.advance(bench.endings.timing.claim)
+    second = bench.another("nod_second")
+    await second.dispatch_once()
+    while sum(what == "drop" for what, _ in bench.town.calls) < 2:  # noqa: ASYNC110 -- it is a list
+        await asyncio.sleep(0)
+    bench.town.gates["drop"].set()
+    await second.settled()
+    assert (await first).state is LeaseState.REVOKED
+    assert await bench.states() == ["revoked"]
+    assert len(await bench.desk.leaves("system.lease")) == 1

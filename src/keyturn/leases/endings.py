@@ -127,9 +127,9 @@ class Endings:
 
     def settle(self, transaction: Transaction, ended: Ended) -> None:
         """Write down what came of a batch, with a leaf for what ended."""
-        lease_store.settle(transaction.connection, ended.steps, transaction.now)
+        settled = lease_store.settle(transaction.connection, ended.steps, transaction.now)
         lease_store.release(transaction.connection, ended.left)
-        for leaf, entity in _leaves(ended.steps, transaction.now):
+        for leaf, entity in _leaves(settled, transaction.now):
             transaction.append(Entry(leaf.workspace, ChangeKind.LEASE, entity, leaf.row()))
 
     async def finish(self, work: Work) -> Ended:

@@ -252,10 +252,18 @@ def claim_one(connection: Connection, found: Lease, now: float, seconds: float) 
     return replace(found, claimed_until=now + seconds)
 
 
-def settle(connection: Connection, ended: Sequence[tuple[Lease, Step]], now: float) -> None:
-    """Write down what became of claimed leases; one whose state has changed since stays as it is."""
+def settle(connection: Connection, ended: Sequence[tuple[Lease, Step]], now: float) -> list[tuple[Lease, Step]]:
+    """Write down what became of claimed leases, and return that; one whose state has changed since stays as it is."""
+    stands: dict[str, str] = {}
+    for start in range(0, len(ended), _CHUNK):
+        ids = [one.id for one, _ in ended[start : start + _CHUNK]]
+        stands |= {
+            row.id: row.state
+            for row in connection.execute(select(lease.c.id, lease.c.state).where(lease.c.id.in_(ids)))
+        }
+    settled = [(one, step) for one, step in ended if stands.get(one.id) == one.state.value]
     rows = []
-    for one, step in ended:
+    for one, step in settled:
         require_transition(one.state, step.state)
         rows.append(
             {
@@ -270,6 +278,7 @@ def settle(connection: Connection, ended: Sequence[tuple[Lease, Step]], now: flo
         )
     if rows:
         connection.execute(_SETTLE, rows)
+    return settled
 
 
 def release(connection: Connection, claimed: Sequence[Lease]) -> None:
