@@ -23,4 +23,5 @@ Every access is on record before a value leaves.  A person reads with `secret.re
     fingerprints    equal values are found without showing them
     approvals       guards and the approval of a second person
     wrapping        an answer that one holder of a token may open once
+    sharing         what a secret holds, wrapped for somebody without a right here
 """
