@@ -5,6 +5,7 @@
     Verification             the verdict of either; true when the key is admitted
     middleware               protection for ASGI, WSGI, Django, Flask and FastAPI
 
+    secrets       held secrets as callables that give the current value, kept by one long poll
     transport     requests, answers and retries, without I/O; both colours are a few lines around it
     replication   what a Verifier asks for next and what an answer changes, without I/O
     journal       usage that is not yet with the server, on disk
