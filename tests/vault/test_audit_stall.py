@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
-from keyturn.errors import StorageError
+from keyturn.access.caller import TokenOwner
+from keyturn.errors import IntegrityError, StorageError
 from keyturn.storage.transaction import Transaction
 from tests.vault.library import Library, opened_library
 
@@ -133,6 +135,25 @@ async def test_a_database_locked_by_another_process_refuses_reads_in_bounded_tim
         finally:
             other.execute("ROLLBACK")
             other.close()
+
+
+async def test_a_token_that_cannot_be_proven_fails_its_own_read_alone(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with the keys of one workspace keeps nobody else from reading."""
+    await library.put()
+    app, other = await library.app("shop"), await library.app("other")
+    prove = library.desk.system.prove
+
+    def broken(connection: Connection, presented: str, now: float) -> TokenOwner | None:
+        if presented == other.token.reveal():
+            raise IntegrityError("the pepper does not open")
+        return prove(connection, presented, now)
+
+    monkeypatch.setattr(library.desk.system, "prove", broken)
+    found = await asyncio.gather(library.read(by=app), library.read(by=other), return_exceptions=True)
+
+    assert [isinstance(one, IntegrityError) for one in found] == [False, True]
 
 
 def _stall(library: Library, holding: asyncio.Event, release: asyncio.Event) -> "asyncio.Task[object]":

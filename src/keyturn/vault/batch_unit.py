@@ -107,7 +107,11 @@ class BatchUnit:
         return Answers(found, reads)
 
     def _answer(self, transaction: Transaction, ask: Ask, reads: list[Read]) -> Answer:
-        caller = self._state.callers.find(transaction.connection, ask.credentials, transaction.now)
+        try:
+            caller = self._state.callers.find(transaction.connection, ask.credentials, transaction.now)
+        except KeyturnError as error:
+            # Such as a pepper that does not open: nobody is known who a leaf could name.
+            return Answer(ask, None, error, "error")
         if caller is None:
             return Answer(ask, None, unauthenticated(), "unauthenticated")
         op = Operation(transaction.connection, transaction.now, caller, transaction)
