@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, delete, func, insert, literal, or_, select, update
 
 from keyturn.errors import BrokenInvariantError
 from keyturn.storage.schema import secret, secret_fingerprint, secret_reference, secret_version
@@ -24,9 +24,29 @@ _LIVING = secret.c.deleted_at == 0.0
 _METADATA = msgspec.json.Decoder(dict[str, str])
 _NAMES = msgspec.json.Decoder(tuple[str, ...])
 
-# Built once: every read runs two of them.
+# Built once: every read and every write runs some of them.
 _BY_PATH = select(*secret.c).where(
     secret.c.workspace == bindparam("workspace"), secret.c.path == bindparam("path"), _LIVING
+)
+_INSERT_SECRET = insert(secret)
+_UPDATE_SECRET = (
+    update(secret)
+    .where(secret.c.id == bindparam("of"), secret.c.revision == bindparam("was"))
+    .values({column.name: bindparam(column.name) for column in secret.c if not column.primary_key})
+)
+_INSERT_VERSION = insert(secret_version)
+_SHIFT_LABELS = (
+    update(secret_version)
+    .where(
+        secret_version.c.secret == bindparam("of"),
+        or_(secret_version.c.state == SecretState.CURRENT, secret_version.c.state == SecretState.PREVIOUS),
+    )
+    .values(
+        state=case(
+            (secret_version.c.state == SecretState.CURRENT, literal(str(SecretState.PREVIOUS))),
+            else_=literal(str(SecretState.SUPERSEDED)),
+        )
+    )
 )
 _BY_NUMBER = select(*secret_version.c).where(
     secret_version.c.secret == bindparam("secret"), secret_version.c.number == bindparam("number")
@@ -137,16 +157,14 @@ def holding_values(connection: Connection, of: Secret, below: int | None = None)
 
 def insert_secret(connection: Connection, made: Secret) -> None:
     """Store a new secret; the database refuses a path that another one is at."""
-    connection.execute(insert(secret).values(_secret_values(made)))
+    connection.execute(_INSERT_SECRET, _secret_values(made))
 
 
 def update_secret(connection: Connection, changed: Secret) -> None:
     """Store a secret under the next revision, which `changed` already holds."""
-    done = connection.execute(
-        update(secret)
-        .where(secret.c.id == changed.id, secret.c.revision == changed.revision - 1)
-        .values(_secret_values(changed))
-    )
+    values = _secret_values(changed)
+    del values["id"]
+    done = connection.execute(_UPDATE_SECRET, values | {"of": changed.id, "was": changed.revision - 1})
     if done.rowcount != 1:
         message = f"secret {changed.id} changed while it was being changed"
         raise BrokenInvariantError(message)
@@ -162,7 +180,7 @@ def removal_moment(connection: Connection, of: Secret, now: float) -> float:
 
 def insert_version(connection: Connection, made: Version) -> None:
     """Store a new version; the database refuses a sequence or number that is taken."""
-    connection.execute(insert(secret_version).values(_version_values(made)))
+    connection.execute(_INSERT_VERSION, _version_values(made))
 
 
 def update_version(connection: Connection, changed: Version) -> None:
@@ -182,15 +200,7 @@ def update_version(connection: Connection, changed: Version) -> None:
 
 def shift_labels(connection: Connection, of: Secret) -> None:
     """Make room for a new current version: current becomes previous, and what was previous is superseded."""
-    for was, becomes in (
-        (SecretState.PREVIOUS, SecretState.SUPERSEDED),
-        (SecretState.CURRENT, SecretState.PREVIOUS),
-    ):
-        connection.execute(
-            update(secret_version)
-            .where(secret_version.c.secret == of.id, secret_version.c.state == was)
-            .values(state=becomes)
-        )
+    connection.execute(_SHIFT_LABELS, {"of": of.id})
 
 
 def destroy_versions(connection: Connection, of: Secret, sequences: Sequence[int], now: float) -> None:

@@ -126,7 +126,8 @@ class Writing:
         changed = replace(secret, last_sequence=sequence)
         if not pending:
             number = secret.last_number + 1
-            store.shift_labels(op.connection, secret)
+            if secret.current:
+                store.shift_labels(op.connection, secret)
             version = rules.promoted(version, number, op.now)
             changed = replace(changed, current=number, last_number=number)
         store.insert_version(op.connection, version)
