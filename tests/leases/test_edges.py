@@ -118,3 +118,27 @@ def test_the_routes_answer_as_described(server: RunningServer, postgres_server: 
         text = client.get("/metrics").text
         assert re.search(r'^keyturn_leases\{[^}]*state="irrevocable"[^}]*\} 0', text, re.MULTILINE)
     assert lease.json()["fields"]["password"] not in server.logs()
+
+
+def test_a_source_that_stands_still_is_an_answer_in_time_and_leaves_nothing(server: RunningServer) -> None:
+    with PostgresServer.start(fsync=False) as postgres, client_of(server, seconds=60) as client:
+        parts = urlsplit(postgres.url())
+        connection = {
+            "host": "127.0.0.1",
+            "port": postgres.port,
+            "username": parts.username,
+            "password": parts.password,
+            "tls": "disable",
+        }
+        body = {"name": "still", "kind": "postgresql", "connection": connection}
+        assert client.post(f"{API}/credential-sources", json=body).status_code == 201
+        path = f"{API}/credential-sources/still/roles"
+        assert client.post(path, json={"name": "stillread", "config": {}}).status_code == 201
+        postgres.pause()
+        refused = client.post(f"{path}/stillread/leases", json={})
+        assert (refused.status_code, refused.json()["code"]) == (503, "provider_failed")
+        assert not client.post(f"{API}/credential-sources/still/check", json={}).json()["reachable"]
+        postgres.resume()
+        (one,) = client.get(f"{API}/leases", params={"prefix": "still"}).json()["items"]
+        assert one["state"] in {"abandoned", "lingering"}
+        assert accounts(postgres, "stillread") == []
