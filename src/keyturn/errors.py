@@ -13,6 +13,7 @@
     |-- PreconditionError     412   If-Match names another revision
     |-- IdempotencyError      422   the Idempotency-Key was used with another body
     |-- GoneError             410   the cursor is older than what is kept
+    |-- DestroyedError      410   the value opens no more: the key it was sealed under was destroyed
     |-- ThrottledError        429   too many attempts; carries retry_after_seconds
     |-- UnavailableError      503   a dependency failed; nothing was changed
     |   |-- StorageError      503   database locked, full, or out of reach
@@ -127,6 +128,12 @@ class GoneError(KeyturnError):
     """A cursor points before what is kept; start again from a snapshot."""
 
     code = "cursor_gone"
+
+
+class DestroyedError(KeyturnError):
+    """The value is there and opens no more: the workspace key it was sealed under was destroyed."""
+
+    code = "workspace_key_destroyed"
 
 
 class ThrottledError(KeyturnError):

@@ -18,6 +18,7 @@ from keyturn.bootstrap.root_keys import add_root_key, retire_root_key, root_key_
 from keyturn.config import Settings
 from keyturn.errors import (
     ConflictError,
+    DestroyedError,
     ForbiddenError,
     InputError,
     IntegrityError,
@@ -308,9 +309,8 @@ async def test_workspace_key_with_values_is_destroyed_by_force_alone(
     again = await service.destroy(admin, key.id, DestroyWorkspaceKey())
 
     assert (done.state, done.lost, again.state) == ("destroyed", 1, "destroyed")
-    with pytest.raises(IntegrityError, match="was destroyed") as caught:
+    with pytest.raises(DestroyedError, match="was destroyed"):
         await value_of(application, "production/app/a")
-    assert caught.value.code == "workspace_key_destroyed"
     wrapped = await application.database.read(
         lambda c: c.execute(select(workspace_key.c.wrapped).where(workspace_key.c.id == key.id)).scalar_one()
     )

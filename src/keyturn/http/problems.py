@@ -44,6 +44,7 @@ STATUS: Final[dict[type[errors.KeyturnError], int]] = {
     errors.PreconditionError: 412,
     errors.IdempotencyError: 422,
     errors.GoneError: 410,
+    errors.DestroyedError: 410,
     errors.ThrottledError: 429,
     errors.UnavailableError: 503,
     errors.StorageError: 503,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import ColumnElement, and_, func, insert, select, update
 
-from keyturn.errors import BrokenInvariantError, IntegrityError, KekError, UnavailableError
+from keyturn.errors import BrokenInvariantError, DestroyedError, IntegrityError, KekError, UnavailableError
 from keyturn.kernel import envelope
 from keyturn.kernel.ids import new_id
 from keyturn.storage.schema import fact, sealed_key, workspace_key
@@ -159,7 +159,8 @@ class Keyring:
     ) -> bytes:
         """Open a value sealed for this place.
 
-        Raises IntegrityError when it was altered or belongs elsewhere, KekError when its root key is another.
+        Raises IntegrityError when it was altered or belongs elsewhere, DestroyedError when its workspace key is no
+        more, KekError when its root key is another, UnavailableError when a service that keeps it is out of reach.
         """
         try:
             using = envelope.header(blob).workspace_key_id
@@ -251,9 +252,8 @@ class Keyring:
             message = f"workspace key {key_id} is not in the database"
             raise IntegrityError(message, hint="restore it from a backup")
         if row.state != OPEN:
-            raise IntegrityError(
+            raise DestroyedError(
                 f"workspace key {key_id} was destroyed, and with it every value sealed under it",
-                code="workspace_key_destroyed",
                 hint="nothing brings such a value back but a backup made before",
             )
         value = self.provider.unwrap(row.kek_id, row.wrapped)
