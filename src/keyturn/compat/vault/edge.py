@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from keyturn.compat.vault import durations
 from keyturn.compat.vault.answers import Answer, RefusedAs, error_body, refusal
 from keyturn.compat.vault.asking import (
-    PREFIX,
     Ask,
     is_listed,
     path_of,
@@ -26,7 +25,7 @@ from keyturn.compat.vault.asking import (
 )
 from keyturn.errors import InputError, KeyturnError, TooLargeError, UnauthenticatedError, UnsupportedError
 from keyturn.http import problems
-from keyturn.http.body import BULK_BYTES_MAX, decode, decoder_for, read_within, require_length_within
+from keyturn.http.body import BULK_BYTES_MAX, decode, decoder_for, printable, read_within, require_length_within
 from keyturn.http.edge import scope_request_id
 from keyturn.http.lanes import standard_headers
 from keyturn.http.peer import client_ip, header
@@ -43,7 +42,6 @@ OPEN_BODY_BYTES_MAX: Final = 64 * 1024
 """Bound of a body that comes without a token."""
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _KNOWN_METHODS: Final = frozenset({"GET", "HEAD", "LIST", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_SHOWN_CHARACTERS_MAX: Final = 200
 
 
 class Wrapping(Protocol):
@@ -109,7 +107,7 @@ class VaultEdge:
         path = path_of(scope)
         found = self._routes.find(path)
         if found is None:
-            raise RefusedAs(404, f"no handler for route {path[:_SHOWN_CHARACTERS_MAX]!r}")
+            raise RefusedAs(404, f"no handler for route {printable(path)!r}")
         route, parts = found
         query = query_of(scope)
         verb = verb_of(scope["method"], query)
@@ -147,8 +145,8 @@ class VaultEdge:
     def _refusal(self, error: Exception, scope: Scope) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
         request_id = scope_request_id(scope)
         status, messages = refusal(error)
-        if status == 500:
-            problems.log_failure(error, request_id, method=scope["method"], path=PREFIX)
+        if not isinstance(error, RefusedAs):
+            problems.log_failure(error, request_id, method=scope["method"], path=scope["path"])
         added: list[tuple[bytes, bytes]] = []
         if isinstance(error, KeyturnError):
             given = problems.headers_of(error)
