@@ -27,6 +27,7 @@ them (`token.issue`, …) are authorised on `principal/<id>`, whose tokens they 
 
     rules         may, may_know, explain, attenuates, may_issue_token: what is decided, and why
     door          where it is asked, inside the transaction, and put on record
+    authorities   whose a token is, by its tag: management or login
     caller        the values decisions are about
     idempotency   a create or rotate that is sent twice is done once
     founding      a new workspace with its administrator; the way back in when nobody can

@@ -7,4 +7,11 @@
 
 A login that fails is counted like any other failed authentication.  A token never outlives its role's maximum, and a
 role's caps bound how many are live.
+
+    service       a login from end to end; the operations are on its `methods`, `roles`, `secret_ids` and `tokens`
+    jwt, jwk, jwks, claims, presets      JSON Web Tokens and the keys of their issuers
+    clusters, certificates, secret_ids   the other proofs
+    tokens        made, proven in the database at every use, and handed out again
+    rights        nobody lets others in with more than they hold
+    throttle      a network that fails too often has to wait
 """
