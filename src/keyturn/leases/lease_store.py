@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from keyturn.leases.model import Lease
 from keyturn.leases.rules import LIVE, OVER, Step, require_transition, when_due
@@ -21,26 +21,6 @@ KEPT_SECONDS: Final = 30 * 86_400.0
 _FIELDS = tuple(field.name for field in fields(Lease))
 _LIVE = lease.c.state.in_([state.value for state in LIVE])
 _CHUNK: Final = 500
-
-# Built once: they run once per lease.
-_CLAIM = (
-    update(lease)
-    .where(lease.c.id == bindparam("of"))
-    .values(state=bindparam("becomes"), claimed_until=bindparam("until"), revoke_reason=bindparam("reason"))
-)
-_SETTLE = (
-    update(lease)
-    .where(lease.c.id == bindparam("of"), lease.c.state == bindparam("was"))
-    .values(
-        state=bindparam("becomes"),
-        due_at=bindparam("due"),
-        attempts=bindparam("tries"),
-        last_error=bindparam("error"),
-        revoked_at=bindparam("ended"),
-        claimed_until=0.0,
-        revision=lease.c.revision + 1,
-    )
-)
 
 
 def insert_lease(connection: Connection, made: Lease) -> None:
@@ -236,13 +216,15 @@ def claim(connection: Connection, source: str, now: float, seconds: float, limit
             require_transition(found.state, becomes)
         reason = found.revoke_reason or ("expired" if found.state is LeaseState.ACTIVE else "creation_lost")
         claimed.append(replace(found, state=becomes, claimed_until=now + seconds, revoke_reason=reason))
-    connection.execute(
-        _CLAIM,
-        [
-            {"of": one.id, "becomes": one.state.value, "until": one.claimed_until, "reason": one.revoke_reason}
-            for one in claimed
-        ],
-    )
+    groups: dict[tuple[LeaseState, str | None], list[str]] = {}
+    for one in claimed:
+        groups.setdefault((one.state, one.revoke_reason), []).append(one.id)
+    for (state, told), ids in groups.items():
+        connection.execute(
+            update(lease)
+            .where(lease.c.id.in_(ids))
+            .values(state=state.value, claimed_until=now + seconds, revoke_reason=told)
+        )
     return claimed
 
 
@@ -262,22 +244,24 @@ def settle(connection: Connection, ended: Sequence[tuple[Lease, Step]], now: flo
             for row in connection.execute(select(lease.c.id, lease.c.state).where(lease.c.id.in_(ids)))
         }
     settled = [(one, step) for one, step in ended if stands.get(one.id) == one.state.value]
-    rows = []
+    groups: dict[tuple[LeaseState, Step], list[str]] = {}
     for one, step in settled:
         require_transition(one.state, step.state)
-        rows.append(
-            {
-                "of": one.id,
-                "was": one.state.value,
-                "becomes": step.state.value,
-                "due": step.due_at,
-                "tries": step.attempts,
-                "error": step.error,
-                "ended": now if step.state in OVER else None,
-            }
+        groups.setdefault((one.state, step), []).append(one.id)
+    for (was, step), alike in groups.items():
+        connection.execute(
+            update(lease)
+            .where(lease.c.id.in_(alike), lease.c.state == was.value)
+            .values(
+                state=step.state.value,
+                due_at=step.due_at,
+                attempts=step.attempts,
+                last_error=step.error,
+                revoked_at=now if step.state in OVER else None,
+                claimed_until=0.0,
+                revision=lease.c.revision + 1,
+            )
         )
-    if rows:
-        connection.execute(_SETTLE, rows)
     return settled
 
 
