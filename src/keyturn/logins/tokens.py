@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from keyturn.access.authorities import LOGIN_TAG
 from keyturn.access.caller import TokenOwner
-from keyturn.errors import BrokenInvariantError, CapError
+from keyturn.errors import BrokenInvariantError, CapError, IntegrityError
 from keyturn.kernel import tokenformat
 from keyturn.kernel.envelope import EnvelopeError, open_under_phrase, seal_under_phrase
 from keyturn.kernel.ids import new_id
@@ -144,9 +144,13 @@ class LoginTokens:
         if known.sealed is None:
             return None
         if proof.phrase is None:
-            return Secret(
-                self._keyring.open(connection, known.workspace, known.sealed, purpose=TOKEN, path=known.id, version=1)
-            )
+            try:
+                opened = self._keyring.open(
+                    connection, known.workspace, known.sealed, purpose=TOKEN, path=known.id, version=1
+                )
+            except IntegrityError:
+                return None  # its workspace key was destroyed meanwhile: the next token is sealed under another
+            return Secret(opened)
         try:
             return Secret(open_under_phrase(proof.phrase, _CONTEXT + known.id.encode(), known.sealed))
         except EnvelopeError:
