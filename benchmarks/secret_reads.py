@@ -73,7 +73,7 @@ class Run:
 
 def measure(*, short: bool = False) -> dict[str, Any]:
     """Run the benchmark and return its result."""
-    rounds, seconds = (2, 1.5) if short else (5, 4.0)
+    rounds, seconds = (2, 3.0) if short else (5, 4.0)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
