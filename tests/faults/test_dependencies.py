@@ -7,10 +7,7 @@ A node whose own clock is wrong cannot be made here without changing the machine
 from __future__ import annotations
 
 import contextlib
-import os
-import resource
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +20,7 @@ import pytest
 
 from keyturn.testing.postgres import PostgresServer
 from keyturn.testing.server import RunningServer
+from tests.faults.disks import file_size_limit, filled_disk, mounted_disk
 from tests.faults.system import (
     API,
     Ledger,
@@ -67,44 +65,11 @@ def exactly_one(client: httpx.Client, attempt: str) -> bool:
     return answer.status_code == 201 and named == [answer.json()["id"]] and bool(answer.json()["key"])
 
 
-@contextlib.contextmanager
-def file_size_limit(server: RunningServer) -> Iterator[None]:
-    """Let no file of a running server grow any more."""
-    largest = max(path.stat().st_size for path in server.data_dir.iterdir())
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    pids = server.pids
-    for pid in pids:
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (largest, hard))
-    try:
-        yield
-    finally:
-        for pid in pids:
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
-
-
-@contextlib.contextmanager
-def filled_disk(server: RunningServer) -> Iterator[None]:
-    """Fill the disk of a running server to the last byte."""
-    filler = server.data_dir / "filler"
-    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(512))
-    try:
-        yield
-    finally:
-        filler.unlink()
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of a few megabytes; needs the right to mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a small file system needs root; the file size limit is tried everywhere")
-    yield folder
-    subprocess.run(["/bin/umount", "-l", str(folder)], check=True)
+    with mounted_disk(tmp_path / "disk") as folder:
+        yield folder
 
 
 @dataclass
