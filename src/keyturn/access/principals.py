@@ -30,7 +30,9 @@ from keyturn.wire.actions import Action
 if TYPE_CHECKING:
     from typing import Any
 
-    from keyturn.access.caller import Credentials
+    from sqlalchemy import Connection
+
+    from keyturn.access.caller import Credentials, Grant
     from keyturn.access.door import Door, Operation
 
 
@@ -158,6 +160,24 @@ def authorised(op: Operation, action: Action, principal_id: str) -> Principal:
 def knowable(op: Operation, principal_id: str) -> Principal:
     """Return a principal that an operation on something else names; one that may not be read is not found."""
     return authorised(op, Action.PRINCIPAL_READ, principal_id)
+
+
+def known_by(op: Operation, reference: str) -> Principal | None:
+    """Return the principal of an id or a name, None when there is none that the caller may read."""
+    found = store.principal_by_id(op.connection, op.workspace, reference)
+    found = found or store.principal_by_name(op.connection, op.workspace, reference)
+    return found if found is not None and op.allows(Action.PRINCIPAL_READ, principal_resource(found.id)) else None
+
+
+def grants_of(op: Operation, principal_id: str) -> list[Grant]:
+    """Return the grants of a principal and of its roles, for a rule about what it may."""
+    return store.load_grants(op.connection, op.workspace, principal_id)
+
+
+def active(connection: Connection, workspace_id: str, principal_id: str) -> Principal | None:
+    """Return a principal of the workspace, None when it is disabled or there is none."""
+    found = store.principal_by_id(connection, workspace_id, principal_id)
+    return found if found is not None and found.state == "active" else None
 
 
 def _create(op: Operation, found: Principal) -> PrincipalInfo:

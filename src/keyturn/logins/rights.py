@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyturn.access import rules
-from keyturn.access import store as access_store
 from keyturn.access.moments import shown
+from keyturn.access.principals import grants_of
 from keyturn.errors import ForbiddenError, not_found
 from keyturn.logins import store
 from keyturn.logins.model import LoginRole, Method, method_resource, role_resource
@@ -49,7 +49,7 @@ def require_may_let_in(
     resources: Sequence[str],
 ) -> None:
     """Raise a recorded ForbiddenError when tokens with these bounds could do, now or later, what the caller cannot."""
-    grants = access_store.load_grants(op.connection, op.workspace, principal)
+    grants = grants_of(op, principal)
     if rules.may_issue_token(op.caller, principal, grants, scopes, resources, op.now, expires_at=None):
         return
     message = f"tokens of {principal} with these bounds could do more than {op.caller.principal} can"

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import UNSET
 
 from keyturn.access import rules
-from keyturn.access import store as access_store
 from keyturn.access.idempotency import Attempt, Replay, idempotent
-from keyturn.access.model import principal_resource
 from keyturn.access.moments import require_revision
 from keyturn.access.paging import page
+from keyturn.access.principals import known_by
 from keyturn.errors import CapError, ConflictError, InputError, not_found
 from keyturn.kernel.ids import new_id
 from keyturn.kernel.secret import random_base62
@@ -212,9 +211,8 @@ def _check(op: Operation, action: Action, held: Method, role: LoginRole) -> None
 
 def _principal(op: Operation, reference: str) -> Principal:
     """Return the principal of an id or a name; one that the caller may not know of answers as if there were none."""
-    found = access_store.principal_by_id(op.connection, op.workspace, reference)
-    found = found or access_store.principal_by_name(op.connection, op.workspace, reference)
-    if found is None or not op.allows(Action.PRINCIPAL_READ, principal_resource(found.id)):
+    found = known_by(op, reference)
+    if found is None:
         raise InputError(f"there is no principal {reference!r}", field="principal", hint="name one by its id or name")
     if found.kind not in ("service", "agent"):
         raise InputError(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from keyturn.access import store as access_store
+from keyturn.access import principals
 from keyturn.access.rules import within
 from keyturn.audit.leaf import Actor, Leaf
 from keyturn.errors import ConflictError, InputError
@@ -213,8 +213,8 @@ class LoginService:
         method, role = _load(connection, attempt)
         if (method.revision, role.revision, role.id) != (asked.method.revision, asked.role.revision, asked.role.id):
             raise _ChangedError
-        principal = access_store.principal_by_id(connection, role.workspace, role.principal)
-        if principal is None or principal.state != ACTIVE:
+        principal = principals.active(connection, role.workspace, role.principal)
+        if principal is None:
             raise RefusedLoginError("principal_disabled")
         if proof.expires_at is not None and now >= proof.expires_at:
             raise RefusedLoginError("expired")
