@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from keyturn.config import Settings
-from keyturn.errors import BrokenInvariantError, IntegrityError, KekError
+from keyturn.errors import BrokenInvariantError, DestroyedError, IntegrityError, KekError
 from keyturn.kernel import envelope
 from keyturn.kernel.secret import Secret
 from keyturn.storage import kek_held
@@ -95,6 +95,39 @@ async def test_altered_row_does_not_open(database: Database, position: int) -> N
 
     with pytest.raises(IntegrityError):
         await database.read(lambda c: keyring.all(c, "wsp_1", "pepper", "ks_1"))
+
+
+@pytest.mark.parametrize("column", ["workspace", "purpose", "path", "number"])
+async def test_what_is_kept_opens_for_the_same_value_in_the_same_place_only(database: Database, column: str) -> None:
+    """A row that was moved or altered does not open, although it was opened and kept before."""
+    keyring = Keyring(provider())
+    made = await create(database, keyring)
+    kept = await database.read(lambda c: keyring.all(c, "wsp_1", "pepper", "ks_1", keep=True))
+    again = await database.read(lambda c: keyring.all(c, "wsp_1", "pepper", "ks_1", keep=True))
+    place = {"workspace": "wsp_1", "purpose": "pepper", "path": "ks_1", "number": 1}
+    moved = {**place, column: 2 if column == "number" else "elsewhere"}
+    await database.write(lambda t: t.connection.execute(update(sealed_key).values({column: moved[column]})))
+
+    assert [key.value for key in kept] == [key.value for key in again] == [made.value]
+    with pytest.raises(IntegrityError, match="does not open"):
+        await database.read(
+            lambda c: keyring.all(c, str(moved["workspace"]), str(moved["purpose"]), str(moved["path"]), keep=True)
+        )
+
+
+async def test_what_is_kept_is_no_more_once_the_row_or_its_workspace_key_is_gone(database: Database) -> None:
+    """Nothing that was destroyed is used on from memory."""
+    keyring = Keyring(provider())
+    await create(database, keyring)
+    using = await database.read(lambda c: keyring.newest(c, "wsp_1"))
+    await database.read(lambda c: keyring.all(c, "wsp_1", "pepper", "ks_1", keep=True))
+    await database.write(lambda t: t.connection.execute(update(workspace_key).values(state="destroyed")))
+    keyring.forget([str(using)])
+
+    with pytest.raises(DestroyedError):
+        await database.read(lambda c: keyring.all(c, "wsp_1", "pepper", "ks_1", keep=True))
+    await database.write(lambda t: t.connection.execute(delete(sealed_key)))
+    assert await database.read(lambda c: keyring.all(c, "wsp_1", "pepper", "ks_1", keep=True)) == []
 
 
 async def test_wrong_root_key_is_refused_and_the_wanted_one_is_named(database: Database) -> None:

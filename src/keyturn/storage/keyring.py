@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import ColumnElement, and_, func, insert, select, update
+from sqlalchemy import and_, bindparam, func, insert, select, update
 
 from keyturn.errors import BrokenInvariantError, DestroyedError, IntegrityError, KekError, UnavailableError
 from keyturn.kernel import envelope
@@ -29,6 +29,32 @@ OPEN: Final = "open"
 DESTROYED: Final = "destroyed"
 RETIRED: Final = "retired_root_key:"
 """Begins the names of the facts that say which root keys were retired."""
+
+KEPT_MAX: Final = 1024
+"""How many opened server keys are kept at most; past it, they are opened again when needed."""
+
+# Built once: whatever is sealed or opened runs some of them.
+_NEWEST = (
+    select(workspace_key.c.id)
+    .where(workspace_key.c.workspace == bindparam("of"), workspace_key.c.state == OPEN)
+    .order_by(workspace_key.c.created_at.desc(), workspace_key.c.id.desc())
+    .limit(1)
+)
+_WORKSPACE_KEY = select(workspace_key).where(workspace_key.c.id == bindparam("key"))
+_NAMED = and_(
+    sealed_key.c.workspace == bindparam("of"),
+    sealed_key.c.purpose == bindparam("what"),
+    sealed_key.c.path == bindparam("where"),
+)
+_HIGHEST = select(func.max(sealed_key.c.number)).where(_NAMED)
+_ALL = select(sealed_key).where(_NAMED, sealed_key.c.state != "retired").order_by(sealed_key.c.number.desc())
+_SUCCEED = update(sealed_key).where(_NAMED, sealed_key.c.state == "current").values(state="previous")
+_INSERT = insert(sealed_key)
+_RETIRE = (
+    update(sealed_key)
+    .where(_NAMED, sealed_key.c.number == bindparam("which"), sealed_key.c.state == "previous")
+    .values(state="retired")
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -70,6 +96,7 @@ class Keyring:
         """Use the root keys of a provider, which may be a list of several."""
         self.provider = provider
         self._workspace_keys: dict[str, bytes] = {}
+        self._kept: dict[tuple[str, str, str, int, bytes], bytes] = {}
 
     def check(self, connection: Connection) -> None:
         """Refuse to go on unless the root keys that the data wants are given and open it.
@@ -116,15 +143,14 @@ class Keyring:
 
     def newest(self, connection: Connection, workspace: str) -> str | None:
         """Return the id of the workspace key that seals; None when there is none yet."""
-        return connection.execute(
-            select(workspace_key.c.id)
-            .where(workspace_key.c.workspace == workspace, workspace_key.c.state == OPEN)
-            .order_by(workspace_key.c.created_at.desc(), workspace_key.c.id.desc())
-            .limit(1)
-        ).scalar()
+        return connection.execute(_NEWEST, {"of": workspace}).scalar()
 
     def forget(self, key_ids: Iterable[str]) -> None:
-        """Drop unwrapped workspace keys from memory; those that still exist are unwrapped again when needed."""
+        """Drop unwrapped workspace keys from memory, with all that was opened and kept.
+
+        Those that still exist are unwrapped again when needed.
+        """
+        self._kept.clear()
         for key_id in key_ids:
             self._workspace_keys.pop(key_id, None)
 
@@ -180,48 +206,46 @@ class Keyring:
         self, connection: Connection, workspace: str, purpose: str, path: str, now: float, value: bytes | None = None
     ) -> OpenedKey:
         """Seal a new key (random unless given) as the current one; the one before becomes `previous`."""
-        highest = connection.execute(
-            select(func.max(sealed_key.c.number)).where(_named(workspace, purpose, path))
-        ).scalar()
+        named = _named(workspace, purpose, path)
+        highest = connection.execute(_HIGHEST, named).scalar()
         number = (highest or 0) + 1
         value = envelope.new_key() if value is None else value
         key_id = new_id("sky", now)
         sealed = self.seal(connection, workspace, purpose=purpose, path=path, version=number, plaintext=value, now=now)
+        connection.execute(_SUCCEED, named)
         connection.execute(
-            update(sealed_key)
-            .where(_named(workspace, purpose, path), sealed_key.c.state == "current")
-            .values(state="previous")
-        )
-        connection.execute(
-            insert(sealed_key).values(
-                id=key_id,
-                workspace=workspace,
-                purpose=purpose,
-                path=path,
-                number=number,
-                state="current",
-                sealed=sealed,
-                created_at=now,
-            )
+            _INSERT,
+            {
+                "id": key_id,
+                "workspace": workspace,
+                "purpose": purpose,
+                "path": path,
+                "number": number,
+                "state": "current",
+                "sealed": sealed,
+                "created_at": now,
+            },
         )
         return OpenedKey(key_id, number, "current", value)
 
-    def all(self, connection: Connection, workspace: str, purpose: str, path: str) -> list[OpenedKey]:
-        """Open every key of a purpose and path that is not retired, newest first."""
-        rows = connection.execute(
-            select(sealed_key)
-            .where(_named(workspace, purpose, path), sealed_key.c.state != "retired")
-            .order_by(sealed_key.c.number.desc())
-        ).all()
-        return [
-            OpenedKey(
-                row.id,
-                row.number,
-                row.state,
-                self.open(connection, workspace, row.sealed, purpose=purpose, path=path, version=row.number),
-            )
-            for row in rows
-        ]
+    def all(
+        self, connection: Connection, workspace: str, purpose: str, path: str, *, keep: bool = False
+    ) -> list[OpenedKey]:
+        """Open every key of a purpose and path that is not retired, newest first.
+
+        Which they are is read each time.  With `keep` what was opened stays in memory until `forget`, for the same
+        sealed value in the same place.
+        """
+        opened: list[OpenedKey] = []
+        for row in connection.execute(_ALL, _named(workspace, purpose, path)).all():
+            place = (workspace, purpose, path, row.number, row.sealed)
+            value = self._kept.get(place) if keep else None
+            if value is None:
+                value = self.open(connection, workspace, row.sealed, purpose=purpose, path=path, version=row.number)
+                if keep:
+                    self._keep(place, value)
+            opened.append(OpenedKey(row.id, row.number, row.state, value))
+        return opened
 
     def current(self, connection: Connection, workspace: str, purpose: str, path: str) -> OpenedKey:
         """Open the current key; raises BrokenInvariantError when there is none."""
@@ -233,12 +257,13 @@ class Keyring:
 
     def retire(self, connection: Connection, workspace: str, purpose: str, path: str, number: int) -> bool:
         """Retire a previous key; the caller has made sure that nothing refers to it.  False if it was not previous."""
-        done = connection.execute(
-            update(sealed_key)
-            .where(_named(workspace, purpose, path), sealed_key.c.number == number, sealed_key.c.state == "previous")
-            .values(state="retired")
-        )
+        done = connection.execute(_RETIRE, _named(workspace, purpose, path) | {"which": number})
         return done.rowcount == 1
+
+    def _keep(self, place: tuple[str, str, str, int, bytes], value: bytes) -> None:
+        if len(self._kept) >= KEPT_MAX:
+            self._kept.clear()
+        self._kept[place] = value
 
     def _sealing_key(self, connection: Connection, workspace: str, now: float) -> str:
         return self.newest(connection, workspace) or self.create_workspace_key(connection, workspace, now)
@@ -247,7 +272,7 @@ class Keyring:
         cached = self._workspace_keys.get(key_id)
         if cached is not None:
             return cached
-        row = connection.execute(select(workspace_key).where(workspace_key.c.id == key_id)).first()
+        row = connection.execute(_WORKSPACE_KEY, {"key": key_id}).first()
         if row is None:
             message = f"workspace key {key_id} is not in the database"
             raise IntegrityError(message, hint="restore it from a backup")
@@ -261,5 +286,5 @@ class Keyring:
         return value
 
 
-def _named(workspace: str, purpose: str, path: str) -> ColumnElement[bool]:
-    return and_(sealed_key.c.workspace == workspace, sealed_key.c.purpose == purpose, sealed_key.c.path == path)
+def _named(workspace: str, purpose: str, path: str) -> dict[str, str | int]:
+    return {"of": workspace, "what": purpose, "where": path}

@@ -38,6 +38,9 @@ _GROUP_BYTES: Final = 16
 _GROUP: Final = b"group\0"
 _REFERENCE: Final = "${secret:"
 
+# Built once: every write of a version runs it.
+_INSERT: Final = insert(secret_fingerprint)
+
 
 class Fingerprints:
     """Makes fingerprints under one key for each workspace, which is made when it is first needed."""
@@ -53,7 +56,7 @@ class Fingerprints:
             return
         key = self._key(op.connection, secret.workspace) or self._make(op.connection, secret.workspace, op.now)
         op.connection.execute(
-            insert(secret_fingerprint),
+            _INSERT,
             [
                 {
                     "workspace": secret.workspace,
@@ -74,8 +77,8 @@ class Fingerprints:
         return [_group(key, one) for one in found]
 
     def _key(self, connection: Connection, workspace: str) -> bytes | None:
-        # Not kept in memory: a key that was made in a transaction that is undone must not be used by the next.
-        held = self._keyring.all(connection, workspace, PURPOSE, KEY_PATH)
+        # Which key it is is not kept: one that was made in a transaction that is undone must not be used by the next.
+        held = self._keyring.all(connection, workspace, PURPOSE, KEY_PATH, keep=True)
         return held[0].value if held else None
 
     def _make(self, connection: Connection, workspace: str, now: float) -> bytes:

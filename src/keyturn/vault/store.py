@@ -48,6 +48,45 @@ _SHIFT_LABELS = (
         )
     )
 )
+_INSERT_REFERENCE = insert(secret_reference)
+_BY_ID = select(*secret.c).where(secret.c.id == bindparam("id"))
+_COUNT_PENDING = (
+    select(func.count())
+    .select_from(secret_version)
+    .where(secret_version.c.secret == bindparam("of"), secret_version.c.state == SecretState.PENDING)
+)
+_NEWEST_PENDING = (
+    select(*secret_version.c)
+    .where(secret_version.c.secret == bindparam("of"), secret_version.c.state == SecretState.PENDING)
+    .order_by(secret_version.c.sequence.desc())
+    .limit(1)
+)
+_UPDATE_VERSION = (
+    update(secret_version)
+    .where(secret_version.c.id == bindparam("of"))
+    .values({name: bindparam(name) for name in ("number", "state", "promoted_at", "delete_at", "deleted_at")})
+)
+_DESTROY = (
+    update(secret_version)
+    .where(
+        secret_version.c.secret == bindparam("of"), secret_version.c.sequence.in_(bindparam("which", expanding=True))
+    )
+    .values(state=SecretState.DESTROYED, sealed=None, destroyed_at=bindparam("at"))
+)
+_DESTROY_BELOW = (
+    update(secret_version)
+    .where(
+        secret_version.c.secret == bindparam("of"),
+        secret_version.c.number < bindparam("below"),
+        secret_version.c.sealed.is_not(None),
+    )
+    .values(state=SecretState.DESTROYED, sealed=None, destroyed_at=bindparam("at"))
+    .returning(secret_version.c.sequence, secret_version.c.number)
+)
+_DELETE_DERIVED = tuple(
+    delete(table).where(table.c.secret == bindparam("of"), table.c.sequence.in_(bindparam("which", expanding=True)))
+    for table in (secret_fingerprint, secret_reference)
+)
 _BY_NUMBER = select(*secret_version.c).where(
     secret_version.c.secret == bindparam("secret"), secret_version.c.number == bindparam("number")
 )
@@ -64,7 +103,7 @@ def load_secret(connection: Connection, workspace: str, path: str) -> Secret | N
 
 def load_secret_by_id(connection: Connection, secret_id: str) -> Secret | None:
     """Return a secret by id, also when it was removed."""
-    row = connection.execute(select(*secret.c).where(secret.c.id == secret_id)).first()
+    row = connection.execute(_BY_ID, {"id": secret_id}).first()
     return None if row is None else secret_of(row)
 
 
@@ -81,22 +120,13 @@ def load_version(
 
 def newest_pending(connection: Connection, of: Secret) -> Version | None:
     """Return the version that was written last and is not promoted."""
-    row = connection.execute(
-        select(*secret_version.c)
-        .where(secret_version.c.secret == of.id, secret_version.c.state == SecretState.PENDING)
-        .order_by(secret_version.c.sequence.desc())
-        .limit(1)
-    ).first()
+    row = connection.execute(_NEWEST_PENDING, {"of": of.id}).first()
     return None if row is None else version_of(row)
 
 
 def count_pending(connection: Connection, of: Secret) -> int:
     """Return how many versions wait for their promotion."""
-    return connection.execute(
-        select(func.count())
-        .select_from(secret_version)
-        .where(secret_version.c.secret == of.id, secret_version.c.state == SecretState.PENDING)
-    ).scalar_one()
+    return connection.execute(_COUNT_PENDING, {"of": of.id}).scalar_one()
 
 
 def list_versions(connection: Connection, of: Secret) -> Sequence[Version]:
@@ -146,12 +176,13 @@ def versions_by_sequence(connection: Connection, of: Secret, sequences: Iterable
     return [version_of(row) for row in rows]
 
 
-def holding_values(connection: Connection, of: Secret, below: int | None = None) -> Sequence[Version]:
-    """Return the versions whose values are not destroyed; only those numbered below a number, where one is given."""
-    wanted = [secret_version.c.secret == of.id, secret_version.c.sealed.is_not(None)]
-    if below is not None:
-        wanted.append(secret_version.c.number < below)
-    rows = connection.execute(select(*secret_version.c).where(*wanted).order_by(secret_version.c.sequence)).all()
+def holding_values(connection: Connection, of: Secret) -> Sequence[Version]:
+    """Return the versions whose values are not destroyed."""
+    rows = connection.execute(
+        select(*secret_version.c)
+        .where(secret_version.c.secret == of.id, secret_version.c.sealed.is_not(None))
+        .order_by(secret_version.c.sequence)
+    ).all()
     return [version_of(row) for row in rows]
 
 
@@ -186,15 +217,15 @@ def insert_version(connection: Connection, made: Version) -> None:
 def update_version(connection: Connection, changed: Version) -> None:
     """Store a version's state, number and times."""
     connection.execute(
-        update(secret_version)
-        .where(secret_version.c.id == changed.id)
-        .values(
-            number=changed.number,
-            state=changed.state,
-            promoted_at=changed.promoted_at,
-            delete_at=changed.delete_at,
-            deleted_at=changed.deleted_at,
-        )
+        _UPDATE_VERSION,
+        {
+            "of": changed.id,
+            "number": changed.number,
+            "state": changed.state,
+            "promoted_at": changed.promoted_at,
+            "delete_at": changed.delete_at,
+            "deleted_at": changed.deleted_at,
+        },
     )
 
 
@@ -205,13 +236,21 @@ def shift_labels(connection: Connection, of: Secret) -> None:
 
 def destroy_versions(connection: Connection, of: Secret, sequences: Sequence[int], now: float) -> None:
     """Forget for good what versions hold, with everything that was derived from it."""
-    connection.execute(
-        update(secret_version)
-        .where(secret_version.c.secret == of.id, secret_version.c.sequence.in_(sequences))
-        .values(state=SecretState.DESTROYED, sealed=None, destroyed_at=now)
-    )
-    for table in (secret_fingerprint, secret_reference):
-        connection.execute(delete(table).where(table.c.secret == of.id, table.c.sequence.in_(sequences)))
+    connection.execute(_DESTROY, {"of": of.id, "which": list(sequences), "at": now})
+    _delete_derived(connection, of, sequences)
+
+
+def destroy_below(connection: Connection, of: Secret, below: int, now: float) -> list[int]:
+    """Forget for good what versions numbered below a number still hold; return their numbers, as they were written."""
+    rows = connection.execute(_DESTROY_BELOW, {"of": of.id, "below": below, "at": now}).all()
+    if rows:
+        _delete_derived(connection, of, [row.sequence for row in rows])
+    return [row.number for row in sorted(rows, key=lambda row: row.sequence)]
+
+
+def _delete_derived(connection: Connection, of: Secret, sequences: Sequence[int]) -> None:
+    for statement in _DELETE_DERIVED:
+        connection.execute(statement, {"of": of.id, "which": list(sequences)})
 
 
 def insert_references(connection: Connection, of: Secret, sequence: int, references: Sequence[Reference]) -> None:
@@ -221,7 +260,7 @@ def insert_references(connection: Connection, of: Secret, sequence: int, referen
         for one in references
     ]
     if rows:
-        connection.execute(insert(secret_reference), rows)
+        connection.execute(_INSERT_REFERENCE, rows)
 
 
 def list_secrets(connection: Connection, workspace: str, prefix: str, after: str, limit: int) -> Sequence[Secret]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from keyturn.audit.leaf import Detail
     from keyturn.storage.keyring import Keyring
     from keyturn.vault.paths import Path
-    from keyturn.vault.ports import Fingerprints
+    from keyturn.vault.ports import Approvals, Fingerprints
     from keyturn.wire.secrets import PatchSecret, PromoteSecret, PutSecret, RollbackSecret
 
 NAMES_SHOWN: Final = 64
@@ -37,6 +37,7 @@ class Writing:
 
     keyring: Keyring
     fingerprints: Fingerprints
+    approvals: Approvals
 
     def put(self, op: Operation, path: Path, request: PutSecret) -> SecretWritten:
         """Write a version, and the secret if there is none; the caller may `secret.put`."""
@@ -50,6 +51,7 @@ class Writing:
         detail: dict[str, Detail] = {}
         if told := rules.differences(secret if held is None else held, secret):
             op.authorise(Action.SECRET_UPDATE, path.resource, kind="secret", name=path.text)
+            self.approvals.require(op, Action.SECRET_UPDATE, path)
             detail["described"] = list(told)
         return self._write(
             op, Action.SECRET_PUT, secret, request.fields, detail, is_new=held is None, pending=request.pending
@@ -123,13 +125,14 @@ class Writing:
             deleted_at=None,
             destroyed_at=None,
         )
-        changed = replace(secret, last_sequence=sequence)
-        if not pending:
+        if pending:
+            changed = replace(secret, last_sequence=sequence)
+        else:
             number = secret.last_number + 1
             if secret.current:
                 store.shift_labels(op.connection, secret)
             version = rules.promoted(version, number, op.now)
-            changed = replace(changed, current=number, last_number=number)
+            changed = replace(secret, last_sequence=sequence, current=number, last_number=number)
         store.insert_version(op.connection, version)
         self.fingerprints.store(op, changed, sequence, fields)
         store.insert_references(op.connection, changed, sequence, references)
@@ -147,7 +150,8 @@ class Writing:
     ) -> SecretWritten:
         pruned = _prune(op, changed)
         if is_new:
-            saved = replace(changed, updated_at=op.now)
+            # Made in this unit, so it was updated when it was created.
+            saved = changed
             store.insert_secret(op.connection, saved)
         else:
             saved = save(op, changed)
@@ -222,7 +226,4 @@ def _version(op: Operation, secret: Secret, number: int) -> Version | None:
 def _prune(op: Operation, secret: Secret) -> list[int]:
     """Destroy the versions beyond what the secret keeps; return their numbers."""
     below = secret.last_number - secret.versions_max + 1
-    beyond = store.holding_values(op.connection, secret, below) if below > 1 else ()
-    if beyond:
-        store.destroy_versions(op.connection, secret, [one.sequence for one in beyond], op.now)
-    return [one.number for one in beyond if one.number is not None]
+    return store.destroy_below(op.connection, secret, below, op.now) if below > 1 else []
