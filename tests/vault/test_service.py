@@ -485,6 +485,28 @@ async def test_a_guarded_action_waits_for_its_approval(safe: Safe, operation: st
     assert await safe.show() == before
 
 
+async def test_telling_of_a_secret_while_writing_it_is_no_way_around_the_guard_of_telling(safe: Safe) -> None:
+    """A guard on `secret.update` covers `describe` of a write as well, by which versions could be dropped."""
+    await safe.put()
+    safe.guards.held.add(("secret.update", STRIPE))
+    before = await safe.show()
+    with pytest.raises(ForbiddenError) as refused:
+        await safe.put(describe=Describe(versions_max=1))
+    assert refused.value.code == "approval_required"
+    assert await safe.show() == before
+    assert (await safe.put()).version == 2
+
+
+async def test_a_secret_without_a_version_is_not_made_where_writing_is_guarded(safe: Safe) -> None:
+    """A guard on `secret.put` covers the making of a secret by telling of it."""
+    safe.guards.held.add(("secret.put", STRIPE))
+    with pytest.raises(ForbiddenError) as refused:
+        await safe.vault.describe(safe.admin, STRIPE, Describe(owner="payments"), create=True)
+    assert refused.value.code == "approval_required"
+    with pytest.raises(NotFoundError):
+        await safe.show()
+
+
 # --- the record ------------------------------------------------------------------------------------------------------
 
 

@@ -50,7 +50,7 @@ class VaultService:
         """Need the door, the keyring that seals, and what is asked or told of each write."""
         self._door = door
         self._approvals = approvals
-        self._writing = Writing(keyring, fingerprints)
+        self._writing = Writing(keyring, fingerprints, approvals)
 
     # --- versions ----------------------------------------------------------------------------------------------------
 
@@ -59,8 +59,9 @@ class VaultService:
     ) -> SecretWritten:
         """Write a new version, and the secret if there is none.
 
-        `describe` on a secret that exists needs `secret.update` too.  Raises ConflictError (`cas_mismatch`,
-        `too_many_pending`), InputError (`cas_required` and what a value must not be) or TooLargeError.
+        `describe` on a secret that exists needs `secret.update` too, and an approval where a guard holds that back.
+        Raises ConflictError (`cas_mismatch`, `too_many_pending`), InputError (`cas_required` and what a value must not
+        be) or TooLargeError.
         """
         place = parse_path(path)
         check_fields(request.fields)
@@ -175,6 +176,7 @@ class VaultService:
             held = self._admit(op, Action.SECRET_UPDATE, place, absent_ok=create)
             if held is None:
                 op.authorise(Action.SECRET_PUT, place.resource, kind="secret", name=place.text)
+                self._approvals.require(op, Action.SECRET_PUT, place)
             else:
                 require_revision(if_match, held.revision)
             was = new_secret(op, place) if held is None else held
