@@ -37,7 +37,7 @@ _WRITING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _TYPED: Final = re.compile(r"\{(\w+):\w+\}")
 _META: Final = {"ge": "ge", "gt": "gt", "le": "le", "lt": "lt", "min_length": "min_length", "max_length": "max_length"}
 _DESCRIPTION: Final = (
-    "Issue, verify, rotate and revoke API keys.  Authenticate with a management token as bearer token.  "
+    "Issue and verify API keys, and hold those of others.  Authenticate with a management token as bearer token.  "
     "Errors are RFC 9457 problem details with a stable `code`.  Times are RFC 3339 in UTC; durations are in seconds."
 )
 
