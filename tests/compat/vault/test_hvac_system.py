@@ -87,3 +87,20 @@ def test_a_refusal_is_never_wrapped(client: Any) -> None:
         client.adapter.get("/v1/secret/data/wrapped/a", wrap_ttl="a while")
     with pytest.raises(hvac.exceptions.InvalidRequest, match="response wrapping"):
         client.write("sys/wrapping/wrap", foo="bar")
+
+
+def test_what_somebody_wrapped_is_data_however_much_it_looks_like_an_answer(client: Any, server: RunningServer) -> None:
+    """Nobody hands over a token, or an answer that breaks the server, as if this server had given it."""
+    told = {"request_id": "", "lease_id": [], "renewable": "", "lease_duration": {}, "data": {}, "wrap_info": None}
+    forged = {**told, "warnings": 5, "auth": {"client_token": "forged"}}
+    wrapped = client.sys.wrap(forged, ttl=60)["wrap_info"]["token"]
+    opened = hvac.Client(server.url, wrapped).sys.unwrap()
+    assert (opened["data"], opened["auth"]) == (forged, None)
+
+
+def test_to_ask_for_a_wrap_of_what_is_opened_loses_nothing(client: Any, server: RunningServer) -> None:
+    token = client.sys.wrap({"foo": "bar"}, ttl=60)["wrap_info"]["token"]
+    holder = hvac.Client(server.url, token)
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="rewrap"):
+        holder.adapter.post("/v1/sys/wrapping/unwrap", wrap_ttl="60s")
+    assert holder.sys.unwrap()["data"] == {"foo": "bar"}

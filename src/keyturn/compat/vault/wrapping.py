@@ -12,6 +12,7 @@ from keyturn.compat.vault.answers import Answer, RefusedAs, from_envelope
 from keyturn.compat.vault.bodies import TokenBody
 from keyturn.compat.vault.logins import LOGIN
 from keyturn.errors import GoneError, NotFoundError
+from keyturn.http.edge import API
 from keyturn.kernel.secret import Secret
 from keyturn.vault.wrapping import Bearer
 from keyturn.wire.wraps import CreateWrap
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 WRAP: Final = "sys/wrapping/wrap"
 INVALID: Final = "wrapping token is not valid or does not exist"
+_NATIVE: Final = API.removeprefix("/") + "/"
 _LOGIN_END: Final = LOGIN.rpartition("}")[2]
 _TOKEN_CHARACTERS_MAX: Final = 256
 
@@ -54,10 +56,16 @@ class WrappingOperations:
 
     async def unwrap(self, ask: Ask) -> Answer:
         """Give what was wrapped, once."""
+        if ask.wrap_seconds:
+            # Whoever has only the token of the wrap could not wrap it again, and what is in it would be lost.
+            raise RefusedAs(400, "what is opened is not wrapped again", "use sys/wrapping/rewrap")
         try:
             opened = await self._wraps.unwrap(_wrap_token(ask), _bearer(ask))
         except (GoneError, NotFoundError) as error:
             raise _invalid(error) from None
+        if opened.creation_path == WRAP or opened.creation_path.startswith(_NATIVE):
+            # What somebody put there is data, however much it looks like an answer of this server.
+            return Answer(data=opened.data)
         return from_envelope(opened.data)
 
     async def lookup(self, ask: Ask) -> Answer:
