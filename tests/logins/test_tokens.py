@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, insert, select
 
 from keyturn.access.caller import Credentials
 from keyturn.errors import CapError, ConflictError, ForbiddenError, NotFoundError, UnauthenticatedError
@@ -291,3 +291,27 @@ def _options(keys: dict[str, Any]) -> UpdateLoginMethod:
     import msgspec
 
     return msgspec.convert({"jwt": keys}, type=UpdateLoginMethod)
+
+
+@pytest.mark.slow
+async def test_a_token_with_more_below_it_than_one_statement_can_name_is_revoked(gate: Gate) -> None:
+    """A workload that makes tokens without end below its own cannot keep it from being taken back."""
+    issuer = gate.issuer()
+    role = await gate.ready(issuer)
+    await gate.access.grants.create(gate.admin, _grant(role.principal))
+    answer = await gate.by_jwt(issuer.token())
+    await gate.logins.tokens.issue(bearing(answer), IssueLoginToken(ttl_seconds=60))
+
+    def double(connection: Connection, mark: str) -> None:
+        copied = [column + mark if column.name in ("id", "lookup") else column for column in login_token.c]
+        below = select(*copied).where(login_token.c.parent == answer.token_id)
+        connection.execute(insert(login_token).from_select([column.name for column in login_token.c], below))
+
+    for mark in "abcdefghijklmno":
+        await gate.database.write(lambda transaction, mark=mark: double(transaction.connection, mark))  # type: ignore[misc]
+
+    revoked = await gate.logins.tokens.revoke(gate.admin, answer.token_id)
+
+    assert revoked.revoked == 2**15 + 1
+    with pytest.raises(UnauthenticatedError):
+        await gate.whoami(answer)
