@@ -141,6 +141,17 @@ async def test_keys_that_the_header_brings_mean_nothing(lone_gate: Gate) -> None
         assert await refused(lone_gate, signed(own, {"alg": "ES256", "kid": wrong}, issuer.claims())) == "kid"
 
 
+async def test_a_token_that_says_it_is_of_another_kind_is_refused(lone_gate: Gate) -> None:
+    """An issuer signs logout tokens and security events with the same key; none of them says who somebody is."""
+    issuer = lone_gate.issuer()
+    await lone_gate.ready(issuer)
+
+    for kind in ("logout+jwt", "secevent+jwt", "dpop+jwt", "application/secevent+jwt", "", 7, ["JWT"], "\uff2aWT"):
+        assert await refused(lone_gate, issuer.token(header={"typ": kind})) == "typ"
+    for number, good in enumerate(("JWT", "jwt", "at+jwt", "application/at+jwt", "JOSE", None)):
+        await lone_gate.by_jwt(issuer.token(header={"typ": good}, jti=str(number)))
+
+
 async def test_what_is_not_exactly_a_token_is_refused(lone_gate: Gate) -> None:
     issuer = lone_gate.issuer()
     await lone_gate.ready(issuer)

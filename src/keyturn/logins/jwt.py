@@ -2,6 +2,7 @@
 
 form         three parts of base64url without padding; header and claims are JSON objects without a name twice
 header       `alg` is one of the method's, all of them asymmetric; no `crit`, `b64` or `zip`
+             `typ`, where there is one, says that this is no logout token, security event or the like
              `jku`, `jwk`, `x5u`, `x5c` mean nothing: keys come from the method's own source alone
 signature    by a key of the issuer whose type, use and algorithm fit
 claims       `iss` is the method's issuer, `aud` holds one of the role's audiences, `exp` is there, ahead, and not too
@@ -40,6 +41,7 @@ DEPTH_MAX: Final = 16
 TRIED_MAX: Final = 8
 _FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _REFUSED_HEADERS: Final = ("crit", "b64", "zip", "enc")
+_TYPES: Final = frozenset({"jwt", "at+jwt", "jose"})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _METADATA: Final = (
     "repository",
@@ -76,6 +78,8 @@ def take_apart(text: str, options: JwtOptions) -> Unproven:
         _refuse("algorithm")
     if any(name in header for name in _REFUSED_HEADERS):
         _refuse("header")
+    if not _is_identity(header.get("typ")):
+        _refuse("typ")
     if kid is not None and (not isinstance(kid, str) or len(kid) > TEXT_MAX):
         _refuse("kid")
     return Unproven(text, algorithm, kid, claims)
@@ -151,6 +155,11 @@ def kept(claims: dict[str, Any]) -> dict[str, str]:
         if texts and len(texts[0]) <= TEXT_MAX and not _CONTROL.search(texts[0]):
             found[name.removeprefix("/kubernetes.io/").replace("/", "_")] = texts[0]
     return found
+
+
+def _is_identity(kind: Any) -> bool:  # noqa: ANN401 -- JSON
+    """Tell whether `typ` may be that of a token which says who somebody is (RFC 8725, 3.11)."""
+    return kind is None or (isinstance(kind, str) and kind.lower().removeprefix("application/") in _TYPES)
 
 
 def _check_audience(given: Any, wanted: tuple[str, ...]) -> None:  # noqa: ANN401 -- JSON
