@@ -1,12 +1,17 @@
 """Where an issuer's keys come from, how they rotate, and what happens when they cannot be read."""
 
+import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
 from keyturn.bootstrap.logins import GuardedFetcher
 from keyturn.errors import InputError, UnauthenticatedError, UnavailableError
-from keyturn.logins.ports import FetchError
+from keyturn.logins.jwks import KeySets
+from keyturn.logins.ports import Fetched, FetchError
+from keyturn.testing.clock import ManualClock
+from keyturn.wire.logins import JwtOptions
 from tests.logins.gate import Gate
 from tests.logins.issuer import AUDIENCE, Issuer, Place, new_key, signed
 
@@ -194,3 +199,26 @@ async def test_a_name_that_leads_inside_is_not_followed() -> None:
 
     with pytest.raises(FetchError, match="link-local"):
         await GuardedFetcher(resolver=resolve).get("https://issuer.example.com/jwks", ca_pem=None, bytes_max=100)
+
+
+async def test_an_issuer_that_lets_requests_wait_is_asked_once_for_all_who_wait(tmp_path: Path) -> None:
+    """Logins that wait for the same keys fail together, and not one after the other."""
+    clock = ManualClock()
+
+    class Slow(GuardedFetcher):
+        asked = 0
+
+        async def get(self, url: str, *, ca_pem: str | None, bytes_max: int) -> Fetched:  # noqa: ARG002 -- the port
+            self.asked += 1
+            await asyncio.sleep(0)
+            clock.advance(8)
+            raise FetchError("no answer within 8 s")
+
+    fetcher = Slow()
+    key_sets = KeySets(fetcher, tmp_path, clock.boottime)
+    options = JwtOptions(issuer="https://issuer.example.com", jwks_url="https://issuer.example.com/jwks")
+
+    found = await asyncio.gather(*(key_sets.find(options, "one", "ES256") for _ in range(5)), return_exceptions=True)
+
+    assert [type(one) for one in found] == [UnavailableError] * 5
+    assert fetcher.asked == 1

@@ -99,7 +99,8 @@ class KeySets:
         try:
             source.keys = await self._content(options)
         except (FetchError, ValueError, OSError) as error:
-            source.failed_at, source.fault = now, f"{type(error).__name__}: {error}"[:200]
+            # From when it failed: an issuer that lets every request wait is not asked again by each login in turn.
+            source.failed_at, source.fault = self._boottime(), f"{type(error).__name__}: {error}"[:200]
             _log.warning("the keys of an issuer cannot be read", issuer=options.issuer, reason=source.fault)
         else:
             source.read_at, source.failed_at, source.fault = now, None, ""
