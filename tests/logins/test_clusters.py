@@ -3,13 +3,16 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import Connection, select
 
 from keyturn.errors import InputError, UnauthenticatedError, UnavailableError
 from keyturn.storage.schema import login_method, sealed_key
+from keyturn.wire.logins import UpdateLoginMethod
 from tests.logins.gate import Gate
 from tests.logins.issuer import Place
+from tests.logins.test_certificates import Authority
 
 PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
 REVIEWER = "reviewer." + "x" * 40
@@ -102,3 +105,27 @@ async def test_a_cluster_that_is_gone_lets_nobody_in(lone_gate: Gate) -> None:
 async def test_a_cluster_without_a_reviewer_is_none(lone_gate: Gate) -> None:
     with pytest.raises(InputError):
         await lone_gate.method("k8s", kind="kubernetes", kubernetes={"url": "https://cluster.example.com"})
+
+
+@pytest.mark.parametrize("change", ["url", "ca_pem"])
+async def test_the_reviewer_token_goes_to_no_other_place(lone_gate: Gate, change: str) -> None:
+    """Whoever may change a method, and may not see its reviewer token, cannot have it sent to a server of theirs."""
+    with Place() as place, Place() as elsewhere:
+        place.answer(PATH, reviewed(), 201)
+        elsewhere.answer(PATH, reviewed(), 201)
+        await opened(lone_gate, place)
+        moved = {"url": elsewhere.url} if change == "url" else {"url": place.url, "ca_pem": Authority().pem}
+
+        with pytest.raises(InputError) as caught:
+            await lone_gate.logins.methods.update(lone_gate.admin, "k8s", update(moved))
+        await lone_gate.by_jwt("presented.service.token", method="k8s")
+        await lone_gate.logins.methods.update(lone_gate.admin, "k8s", update({"url": place.url}))
+        await lone_gate.logins.methods.update(lone_gate.admin, "k8s", update(moved | {"reviewer_token": "another"}))
+
+    assert caught.value.field == "kubernetes.reviewer_token"
+    assert elsewhere.asked == []
+    assert [one["authorization"] for one in place.headers] == [f"Bearer {REVIEWER}"]
+
+
+def update(kubernetes: dict[str, Any]) -> UpdateLoginMethod:
+    return msgspec.convert({"kubernetes": kubernetes}, type=UpdateLoginMethod)

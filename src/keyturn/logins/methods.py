@@ -182,6 +182,7 @@ class MethodService:
         changed, detail = found, dict[str, "Detail"]()
         if any(options is not None for options in given.values()):
             self._require_holds_roles(op, found)
+            _require_same_cluster(found.config.kubernetes, given[KUBERNETES])
             changed = replace(changed, config=self._config(found.kind, found.config.preset, given, new=False))
             detail["options"] = "changed"
             options = given[KUBERNETES]
@@ -247,6 +248,20 @@ class MethodService:
         if options is not None and options.reviewer_token is not None:
             token = options.reviewer_token.encode()
             self._keyring.create(op.connection, op.workspace, REVIEWER, method.id, op.now, token)
+
+
+def _require_same_cluster(before: KubernetesOptions | None, after: object) -> None:
+    """Refuse another cluster without a reviewer of its own.
+
+    Whoever may change the address of a cluster must not have the reviewer's token sent to it.
+    """
+    if not isinstance(after, KubernetesOptions) or before is None or after.reviewer_token is not None:
+        return
+    if (after.url, after.ca_pem) != (before.url, before.ca_pem):
+        raise InputError(
+            "expected the reviewer's token again, since the cluster is at another place",
+            field="kubernetes.reviewer_token",
+        )
 
 
 def _check_ca(pem: str | None, field: str) -> None:

@@ -109,7 +109,7 @@ class JwtOptions(_Strict, frozen=True, kw_only=True):
 class KubernetesOptions(_Masked, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The cluster whose API reviews tokens; `reviewer_token` may create `tokenreviews` there and is kept sealed.
 
-    In an update, a `reviewer_token` that is left out stays.
+    In an update, a `reviewer_token` that is left out stays, unless `url` or `ca_pem` change.
     """
 
     url: HttpUrl
