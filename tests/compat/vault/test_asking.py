@@ -116,6 +116,12 @@ def test_a_token_comes_in_either_header() -> None:
         assert token_of(scope_of(b"/v1/x", headers=(one,))) is None
 
 
+@pytest.mark.parametrize(("name", "value"), [(b"x-vault-token", b"kt_x"), (b"authorization", b"Bearer kt_x")])
+def test_two_tokens_are_none(name: bytes, value: bytes) -> None:
+    """A proxy that checks the one and passes on both does not let the other through."""
+    assert token_of(scope_of(b"/v1/x", headers=((name, value), (name, value)))) is None
+
+
 # --- routes ------------------------------------------------------------------------------------------------------
 
 

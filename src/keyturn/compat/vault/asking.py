@@ -138,14 +138,15 @@ def flag(query: Mapping[str, str], name: str, *, default: bool = False) -> bool:
 
 
 def token_of(scope: Scope) -> Secret | None:
-    """Return the token of `X-Vault-Token`, or of `Authorization: Bearer`; None when there is none that could be."""
-    given = header(scope["headers"], b"x-vault-token")
-    if given is None:
-        authorization = header(scope["headers"], b"authorization") or b""
-        scheme, _, given = authorization.partition(b" ")
-        if scheme.lower() != b"bearer":
-            return None
-    given = given.strip()
+    """Return the token of `X-Vault-Token`, or of `Authorization: Bearer`; None when there is none that could be.
+
+    Two headers of one name are no token: which of them counts is what two servers could disagree over.
+    """
+    found = _all_of(scope, b"x-vault-token")
+    if not found:
+        parted = [value.partition(b" ") for value in _all_of(scope, b"authorization")]
+        found = [token for scheme, _, token in parted if scheme.lower() == b"bearer"] if len(parted) == 1 else []
+    given = found[0].strip() if len(found) == 1 else b""
     if not given or len(given) > _TOKEN_CHARACTERS_MAX or not given.isascii():
         return None
     return Secret(given)
@@ -167,3 +168,7 @@ def text_header(scope: Scope, name: bytes) -> str | None:
     """Return a header as text, None when it is absent or empty."""
     value = header(scope["headers"], name)
     return value.decode("latin-1").strip() or None if value is not None else None
+
+
+def _all_of(scope: Scope, name: bytes) -> list[bytes]:
+    return [value for given, value in scope["headers"] if given == name]
