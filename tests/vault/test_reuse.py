@@ -7,7 +7,9 @@ import pytest
 from sqlalchemy import Connection, select
 
 from keyturn.storage.schema import secret_fingerprint
-from keyturn.wire.secrets import SelectVersions
+from keyturn.wire.actions import Action
+from keyturn.wire.approvals import CreateGuard
+from keyturn.wire.secrets import PutSecret, SelectVersions
 from tests.vault.library import Library, opened_library
 
 SHARED = "-".join(("shared", "by", "two"))
@@ -82,3 +84,34 @@ async def test_a_prefix_narrows_the_report(library: Library) -> None:
 
     (group,) = (await library.reader.reuse(library.desk.admin, prefix="production")).items
     assert [place.path for place in group.places] == ["production/a/one", "production/b/two"]
+
+
+async def test_whoever_writes_cannot_test_a_guess_at_what_they_may_only_list(library: Library) -> None:
+    """Neither a group, nor its name, nor a group that is gone tells a guess that is right from one that is wrong."""
+    for path in ("production/a/one", "production/b/two"):
+        await library.put(path, {"token": SHARED})
+    _, guesser = await library.desk.hire(
+        "guesser", ("secret.list", "secret/*"), ("secret.put", "secret/staging/*"), ("secret.read", "secret/staging/*")
+    )
+    before = (await library.reader.reuse(guesser)).items
+    assert [[place.path for place in group.places] for group in before] == [["production/a/one", "production/b/two"]]
+    for number, guess in enumerate((SHARED, "another-guess")):
+        paths = [f"staging/{number}/one", f"staging/{number}/two"]
+        for path in paths:
+            await library.vault.put(guesser, path, PutSecret(fields={"token": guess}))
+        told = (await library.reader.reuse(guesser)).items
+        assert told[:1] == before
+        (own,) = [group for group in told if group.places[0].path == paths[0]]
+        assert [place.path for place in own.places] == paths
+        assert own.group != before[0].group
+
+
+async def test_a_guard_on_reading_is_one_on_comparing(library: Library) -> None:
+    for path in ("production/a/one", "staging/b/two"):
+        await library.put(path, {"token": SHARED})
+    _, reader = await library.desk.hire("reader", ("secret.list", "secret/*"), ("secret.read", "secret/*"))
+    assert len((await library.reader.reuse(reader)).items) == 1
+    await library.approvals.create_guard(
+        library.desk.admin, CreateGuard(pattern="production/*", actions=(Action.SECRET_READ,))
+    )
+    assert (await library.reader.reuse(reader)).items == ()

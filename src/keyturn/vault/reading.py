@@ -67,6 +67,7 @@ class SecretReader:
     ) -> None:
         """Read through the door; a poll for news ends once `draining` is set and `news` has woken it."""
         self._door = door
+        self._approvals = approvals
         self._fingerprints = fingerprints
         self._consumers = Consumers()
         self._flushing: asyncio.TimerHandle | None = None
@@ -139,7 +140,12 @@ class SecretReader:
 
     async def reuse(self, credentials: Credentials, *, prefix: str = "") -> ReuseReport:
         """Report values that are held at more than one path, among the secrets that the caller may list."""
-        return await self._door.read(credentials, lambda op: reuse.report(op, self._fingerprints, prefix))
+
+        def work(op: Operation) -> ReuseReport:
+            guards = self._approvals.guards_of(op.connection, op.workspace)
+            return reuse.report(op, self._fingerprints, guards, prefix)
+
+        return await self._door.read(credentials, work)
 
     async def news(
         self, credentials: Credentials, paths: Sequence[str], cursor: str | None, wait_seconds: float
