@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 WRITERS = 3
 READERS = 2
 VERSIONS_PER_SECRET = 20
+NAMES = ("kept", "deleted", "destroyed", "removed", "changed")
 
 Place = tuple[str, int]
 """A path, and the number of a version."""
@@ -132,7 +133,7 @@ def test_secrets_backed_up_under_load_are_served_by_another_machine_that_has_the
     admin = first.admin_token
     file, export = tmp_path / "keyturn.backup", tmp_path / "log.jsonl"
     with client_of(first) as client:
-        for name in ("kept", "deleted", "destroyed", "removed", "changed"):
+        for name in NAMES:
             put(client, f"production/{name}/key", f"value-of-{name}")
         kept, revoked = (posted(client, "/login-tokens") for _ in range(2))
         public_key, checkpoint = verifier_key_of(client), checkpoint_of(client)
@@ -150,45 +151,13 @@ def test_secrets_backed_up_under_load_are_served_by_another_machine_that_has_the
         export.write_text(client.get(f"{API}/audit/export").text)
     first.stop()
 
-    other = Machine(tmp_path / "restored", None)
+    other, root_key = Machine(tmp_path / "restored", None), first.data_dir / "kek"
     kek_id = json.loads(out)["root_keys"][0]
-    _refuse_without_the_root_key(start_server, other, first.data_dir / "kek", (file, export), kek_id)
-
-    second = start_server(data_dir=other.data)
-    with client_of(second, token=admin) as client:
-        assert {place: value_of(client, *place) for place in before} == before
-        assert value_of(client, "production/kept/key") == "value-of-kept"
-        assert value_of(client, "production/deleted/key") == "version_deleted"
-        assert value_of(client, "production/destroyed/key") == "version_destroyed"
-        assert value_of(client, "production/removed/key") == "not_found"
-        assert value_of(client, "production/changed/key") == "value-of-changed", "it was written after the backup"
-        assert value_of(client, "production/late/key") == "not_found"
-        for token, status in ((kept, 200), (revoked, 401)):
-            with client_of(second, token=token["token"]) as holder:
-                assert holder.get(f"{API}/secrets/production/kept/key").status_code == status
-        assert put(client, "production/changed/key", "value-after") == 2
-        assert value_of(client, "production/changed/key") == "value-after"
-        checkpoint_of(client)
-        report = verified_log(client, public_key, checkpoint)
-        assert report.ok, report.findings
-    assert second.stop() == 0
-
-
-def _refuse_without_the_root_key(
-    start: Start, machine: Machine, kek: Path, files: tuple[Path, Path], kek_id: str
-) -> None:
-    """Restore and serve only with the root key: without it, and with another, the one that is wanted is named."""
-    file, export = files
-    restoring = ("restore", file, "--revocations", export, "--json")
-    code, _, err = machine.run(*restoring)
-    assert (code, kek_id in err, machine.data.exists()) == (2, True, False), err
-    machine.data.mkdir(mode=0o700)
-    root_key = machine.data / "kek"
-    _write_private(root_key, generate())
-    code, _, err = machine.run(*restoring)
-    assert (code, kek_id in err, [*machine.data.iterdir()]) == (2, True, [root_key]), err
-    shutil.copy(kek, root_key)
-    code, out, err = machine.run(*restoring)
+    if server_database_url is None:
+        _cannot_be_restored_without(root_key, kek_id, other, file)
+    other.data.mkdir(mode=0o700, exist_ok=True)
+    shutil.copy(root_key, other.data / "kek")
+    code, out, err = other.run("restore", file, "--revocations", export, "--json")
     assert code == 0, err
     assert json.loads(out)["reapplied"] == {
         "secret.delete": 1,
@@ -196,17 +165,56 @@ def _refuse_without_the_root_key(
         "secret.remove": 1,
         "login_token.revoke": 1,
     }
-    look_at = json.loads(out)["look_at"]
     for path in ("production/changed/key", "production/late/key"):
+        look_at = json.loads(out)["look_at"]
         assert any(path in line for line in look_at), "what was written since and is lost is named for a person"
+    if server_database_url is None:
+        _cannot_be_served_without(root_key, kek_id, other, start_server)
+
+    second = start_server(data_dir=other.data)
+    with client_of(second, token=admin) as client:
+        assert {place: value_of(client, *place) for place in before} == before
+        found = {name: value_of(client, f"production/{name}/key") for name in (*NAMES, "late")}
+        assert found == {
+            "kept": "value-of-kept",
+            "deleted": "version_deleted",
+            "destroyed": "version_destroyed",
+            "removed": "not_found",
+            "changed": "value-of-changed",
+            "late": "not_found",
+        }
+        for token, status in ((kept, 200), (revoked, 401)):
+            with client_of(second, token=token["token"]) as holder:
+                assert holder.get(f"{API}/secrets/production/kept/key").status_code == status
+        assert put(client, "production/changed/key", "value-after") == 2
+        checkpoint_of(client)
+        report = verified_log(client, public_key, checkpoint)
+        assert report.ok, report.findings
+    assert second.stop() == 0
+
+
+def _cannot_be_restored_without(root_key: Path, kek_id: str, machine: Machine, file: Path) -> None:
+    """See that without the root key, and with another, nothing is made, and the one that is wanted is named."""
+    restoring = ("restore", file, "--accept-lost-revocations")
+    code, _, err = machine.run(*restoring)
+    assert (code, kek_id in err, machine.data.exists()) == (2, True, False), err
+    machine.data.mkdir(mode=0o700)
+    _write_private(machine.data / root_key.name, generate())
+    code, _, err = machine.run(*restoring)
+    assert (code, kek_id in err, [one.name for one in machine.data.iterdir()]) == (2, True, [root_key.name]), err
+
+
+def _cannot_be_served_without(root_key: Path, kek_id: str, machine: Machine, start: Start) -> None:
+    """See that a server without the root key, or with another, does not start, and names the one that is wanted."""
+    there = machine.data / root_key.name
     for content in (None, generate()):
-        root_key.unlink(missing_ok=True)
+        there.unlink(missing_ok=True)
         if content is not None:
-            _write_private(root_key, content)
+            _write_private(there, content)
         with pytest.raises(UnavailableError, match=kek_id):
             start(data_dir=machine.data)
-        assert root_key.exists() is (content is not None), "a server never makes a root key for data that has one"
-    shutil.copy(kek, root_key)
+        assert there.exists() is (content is not None), "a server never makes a root key for data that has one"
+    shutil.copy(root_key, there)
 
 
 def _write_private(path: Path, content: str) -> None:

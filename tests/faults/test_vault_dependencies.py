@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 PATH = "production/shop/main"
 URL = f"{API}/secrets/{PATH}"
 VALUE = "held-and-not-given"
-READERS = 8
+READERS = 6
 SECONDS_MAX = 20.0
 """More than any read may wait: the bound of the record is 5 s, and the machine may be slow."""
 
