@@ -44,6 +44,9 @@ class Town:
     def read_connection(self, given: Mapping[str, Any]) -> dict[str, Any]:
         return {"host": "town.internal", "password": "", **given}
 
+    def borrows(self, connection: Mapping[str, Any]) -> bool:
+        return connection.get("as") == "machine"
+
     def read_role(self, given: Mapping[str, Any], ttl_seconds: int, max_ttl_seconds: int) -> dict[str, Any]:
         assert ttl_seconds <= max_ttl_seconds
         return dict(given)

@@ -385,3 +385,12 @@ async def test_a_host_that_takes_no_connection_is_an_error_in_time() -> None:
         with pytest.raises(ProviderError):
             async with connector.open(connection):
                 pass
+
+
+@pytest.mark.parametrize("connector", [PostgresqlConnector(), MysqlConnector(), RedisConnector()])
+async def test_a_host_that_is_no_name_is_an_error_and_no_crash(connector: Connector) -> None:
+    for host in ("a..b", "x" * 80):
+        reach = connector.open(connection_of(connector, host=host, username="me"))
+        with pytest.raises(ProviderError):
+            async with reach:
+                pass

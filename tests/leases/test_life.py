@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from sqlalchemy import insert
 
 from keyturn.access.caller import Credentials, TokenOwner
 from keyturn.access.door import Door
-from keyturn.errors import CapError, ConflictError, InputError, KeyturnError, NotFoundError, UnavailableError
+from keyturn.errors import (
+    CapError,
+    ConflictError,
+    ForbiddenError,
+    InputError,
+    KeyturnError,
+    NotFoundError,
+    UnavailableError,
+)
 from keyturn.leases.dispatcher import ELECTION
+from keyturn.leases.rules import Timing
 from keyturn.leases.service import LeaseService
 from keyturn.storage import election
 from keyturn.storage.schema import login_role
 from keyturn.testing.access import CountedFailures, FakeTokenAuthority
-from keyturn.wire.leases import LeaseState
-from tests.leases.bench import Bench
+from keyturn.wire.leases import CreateSource, LeaseState, UpdateSource
+from tests.leases.bench import Bench, opened_bench
 
 
 async def test_a_lease_is_an_account_that_ends_when_its_time_is_over(bench: Bench) -> None:
@@ -482,3 +492,62 @@ async def test_two_workers_that_end_the_same_lease_do_no_harm(bench: Bench) -> N
     assert (await first).state is LeaseState.REVOKED
     assert await bench.states() == ["revoked"]
     assert len(await bench.desk.leaves("system.lease")) == 1
+
+
+async def test_the_rights_of_the_machine_are_for_who_runs_the_installation(bench: Bench) -> None:
+    """A workspace's own administrator must not act as the server, which may reach root keys and other workspaces."""
+    _, owner = await bench.desk.hire(
+        "owner",
+        ("credential_source.create", "credential_source/*"),
+        ("credential_source.update", "credential_source/*"),
+    )
+    borrowed = CreateSource(name="aws", kind="town", connection={"as": "machine"})
+    given = CreateSource(name="aws", kind="town", connection={"as": "me"})
+
+    with pytest.raises(ForbiddenError):
+        await bench.sources.create(owner, borrowed)
+    assert bench.town.calls == []
+    await bench.sources.create(owner, given)
+    with pytest.raises(ForbiddenError):
+        await bench.sources.update(owner, "aws", UpdateSource(connection={"as": "machine"}))
+    await bench.sources.update(bench.desk.admin, "aws", UpdateSource(connection={"as": "machine"}))
+
+
+async def test_a_kept_secret_goes_to_the_place_that_it_was_given_for_alone(bench: Bench) -> None:
+    """Whatever a connector calls the place: a setting that is not known to be harmless may say where it is sent."""
+    await bench.source(password="".join(("kept", "-", "secret")), url="one.internal")
+
+    moves: tuple[dict[str, Any], ...] = (
+        {"url": "two.internal"},
+        {"url": "one.internal", "proxy": "two.internal"},
+        {},
+    )
+    for moved in moves:
+        with pytest.raises(InputError, match="expected password again"):
+            await bench.sources.update(bench.desk.admin, "app", UpdateSource(connection=moved))
+    same: dict[str, Any] = {"url": "one.internal", "username": "another"}
+    assert (await bench.sources.update(bench.desk.admin, "app", UpdateSource(connection=same))).revision == 2
+
+
+async def test_a_connector_that_breaks_is_an_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    await bench.source()
+    made = await bench.lease()
+
+    async def breaks(*_: Any) -> None:
+        raise UnicodeError("label too long: " + "secret")
+
+    for step in ("extend", "check"):
+        monkeypatch.setattr(bench.town, step, breaks)
+    with pytest.raises(UnavailableError, match="the connector failed: UnicodeError") as caught:
+        await bench.leases.renew(bench.desk.admin, made.id, 600)
+    assert "secret" not in str(caught.value)
+    assert (await bench.sources.check(bench.desk.admin, "app")).error == "the connector failed: UnicodeError"
+
+
+async def test_a_renewal_at_a_source_that_hangs_ends_in_time(migrated_database_url: str) -> None:
+    async with opened_bench(migrated_database_url, Timing(create=0.05)) as bench:
+        await bench.source()
+        made = await bench.lease()
+        bench.town.gates["extend"] = asyncio.Event()
+        with pytest.raises(UnavailableError, match="did not answer in time"):
+            await bench.leases.renew(bench.desk.admin, made.id, 600)

@@ -21,6 +21,7 @@ Resource names, matched with `keyturn.kernel.match`:
     credential_source/<name>               credential_role/<source>/<role>      lease/<source>/<role>/<id>
     workspace_key/<id>
     ~instance/workspace/<name>             what concerns the whole installation; `~` is matched by no wildcard
+    ~instance/root_key/<id>                ~instance/credential_source/machine
 
 Management tokens are keys in the workspace's keyspace `~system`, which no wildcard matches either; the actions on
 them (`token.issue`, …) are authorised on `principal/<id>`, whose tokens they are.

@@ -83,6 +83,13 @@ class Connector(Protocol):
         """Check the settings of a connection; raises InputError naming the field, and never a value."""
         ...
 
+    def borrows(self, connection: Mapping[str, Any]) -> bool:
+        """Tell whether it acts with the rights of the server's machine, in place of credentials that were given.
+
+        Only who runs the installation may have that: the machine may reach root keys, and what is not the workspace's.
+        """
+        ...
+
     def read_role(self, given: Mapping[str, Any], ttl_seconds: int, max_ttl_seconds: int) -> dict[str, Any]:
         """Check the configuration of a role; raises InputError naming the field."""
         ...

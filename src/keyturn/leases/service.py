@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -115,13 +116,9 @@ class LeaseService:
         The account is prolonged first: killed in between, it is dropped at the end that the lease had before.
         """
         renewal = await self._door.read(credentials, lambda op: self._renewal(op, lease, increment_seconds))
-        try:
-            async with renewal.connector.open(renewal.connection) as session:
-                await session.extend(renewal.config, renewal.lease.account, renewal.expires_at)
-        except ProviderError as error:
-            raise UnavailableError(
-                f"the account could not be prolonged: {public_error(str(error))}", code="provider_failed"
-            ) from None
+        said = await self._prolonged(renewal)
+        if said is not None:
+            raise UnavailableError(f"the account could not be prolonged: {said}", code="provider_failed")
 
         def work(op: Operation) -> LeaseInfo:
             found = authorised_lease(op, Action.LEASE_RENEW, lease)
@@ -201,6 +198,22 @@ class LeaseService:
         roles = store.load_roles_by_id(op.connection, [found.role])
         opened = store.open_connection(op.connection, self._keyring, source)
         return _Renewal(found, connector, expires_at, roles[found.role].config, opened)
+
+    async def _prolonged(self, renewal: _Renewal) -> str | None:
+        """Prolong an account at its source; return what went wrong."""
+        try:
+            async with (
+                asyncio.timeout(self._endings.timing.create),
+                renewal.connector.open(renewal.connection) as session,
+            ):
+                await session.extend(renewal.config, renewal.lease.account, renewal.expires_at)
+        except ProviderError as error:
+            return public_error(str(error))
+        except TimeoutError:
+            return "the source did not answer in time"
+        except Exception as error:  # noqa: BLE001 -- somebody else's connector may raise anything
+            return f"the connector failed: {type(error).__name__}"
+        return None
 
     async def _end(self, credentials: Credentials, lease: str, *, only_irrevocable: bool) -> LeaseInfo:
         def work(op: Operation) -> Work | None:

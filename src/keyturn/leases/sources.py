@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 
 SOURCES_MAX: Final = 200
 CHECK_SECONDS: Final = 15.0
-_PLACES: Final = ("host", "port", "endpoint", "tls", "ca")
+_MACHINE: Final = Resource("~instance/credential_source/machine")
+_NO_PLACES: Final = frozenset({"username", "database"})
+"""Settings that may change without the secrets given again; any other may say where they are sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +69,26 @@ class SourceService:
     async def create(
         self, credentials: Credentials, request: CreateSource, *, idempotency: str | None = None
     ) -> SourceInfo:
-        """Create a source; unless told otherwise, connect to it first."""
+        """Create a source; unless told otherwise, connect to it first.
+
+        One that borrows the rights of the server's machine takes a right over the installation.
+        """
         attempt = Attempt.of(credentials, Action.CREDENTIAL_SOURCE_CREATE, idempotency, request)
         connector = self._connector(request.kind)
         resource = Resource(source_resource(request.name))
         # Before anything is connected to: what answers where is not for everybody to find out.
         await self._door.read(credentials, lambda op: op.authorise(Action.CREDENTIAL_SOURCE_CREATE, resource))
         connection = connector.read_connection(request.connection)
+        borrows = connector.borrows(connection)
+        if borrows:
+            await self._door.read(credentials, lambda op: op.authorise(Action.CREDENTIAL_SOURCE_CREATE, _MACHINE))
         if request.check:
             await _require_reachable(_Reach(connector, connection))
 
         def work(op: Operation) -> SourceInfo:
             op.authorise(Action.CREDENTIAL_SOURCE_CREATE, resource)
+            if borrows:
+                op.authorise(Action.CREDENTIAL_SOURCE_CREATE, _MACHINE)
             replay = Replay(SourceInfo, lambda made: made.id, lambda made: self._again(op, made))
             return idempotent(op, attempt, replay, lambda: self._create(op, request, connector, connection))
 
@@ -130,7 +140,10 @@ class SourceService:
             connector = self._connector(found.kind)
             kept = store.open_connection(op.connection, self._keyring, found)
             secrets = {one: kept[one] for one in connector.secret_settings if one in kept}
-            return _Reach(connector, _moved(found, connector, given, secrets))
+            moved = _moved(found, connector, given, secrets)
+            if connector.borrows(moved):
+                op.authorise(Action.CREDENTIAL_SOURCE_UPDATE, _MACHINE)
+            return _Reach(connector, moved)
 
         reach = await self._door.read(credentials, prepare)
         if reach is not None and request.check:
@@ -369,7 +382,8 @@ def _moved(found: Source, connector: Connector, given: dict[str, Any], secrets: 
     """
     kept = {name: value for name, value in secrets.items() if name not in given and value}
     moved = connector.read_connection({**kept, **given})
-    if kept and any(moved.get(place) != found.connection.get(place) for place in _PLACES):
+    places = {*moved, *found.connection} - _NO_PLACES - connector.secret_settings
+    if kept and any(moved.get(place) != found.connection.get(place) for place in places):
         raise InputError(
             f"expected {', '.join(sorted(kept))} again, since the connection goes to another place",
             field="connection",
@@ -401,6 +415,8 @@ async def _error_of(reach: _Reach) -> str | None:
         return public_error(str(error))
     except TimeoutError:
         return "the source did not answer in time"
+    except Exception as error:  # noqa: BLE001 -- somebody else's connector may raise anything
+        return f"the connector failed: {type(error).__name__}"
     return None
 
 

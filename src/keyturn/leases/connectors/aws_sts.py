@@ -62,6 +62,10 @@ class AwsStsConnector:
             raise InputError("expected access_key_id and secret_access_key, or neither", field="connection")
         return msgspec.structs.asdict(settings)
 
+    def borrows(self, connection: Mapping[str, Any]) -> bool:
+        """Tell whether it uses what the machine has, such as an instance's role."""
+        return connection.get("access_key_id") is None
+
     def read_role(self, given: Mapping[str, Any], ttl_seconds: int, max_ttl_seconds: int) -> dict[str, Any]:
         """Check what a session may do, and that AWS allows its time."""
         role = read(given, AwsRole, "config")

@@ -70,6 +70,10 @@ class MysqlConnector:
         tls_context(settings.tls, settings.ca)
         return msgspec.structs.asdict(settings)
 
+    def borrows(self, connection: Mapping[str, Any]) -> bool:  # noqa: ARG002 -- the port
+        """Say no: it logs in as the user that was given."""
+        return False
+
     def read_role(self, given: Mapping[str, Any], ttl_seconds: int, max_ttl_seconds: int) -> dict[str, Any]:  # noqa: ARG002 -- any time will do
         """Check the statements of a role."""
         role = read(given, MysqlRole, "config")
@@ -199,7 +203,7 @@ def _guarded(call: Callable[[], T], *secrets: str) -> T:
 
     try:
         return call()
-    except (pymysql.MySQLError, OSError) as error:
+    except (pymysql.MySQLError, OSError, UnicodeError) as error:
         said = public_error(str(error.args[1] if len(error.args) > 1 else error) or type(error).__name__, secrets)
         code = f" ({error.args[0]})" if error.args and isinstance(error.args[0], int) and error.args[0] else ""
     raise ProviderError(f"MySQL: {said}{code}")

@@ -74,6 +74,10 @@ class PostgresqlConnector:
         tls_context(settings.tls, settings.ca)
         return msgspec.structs.asdict(settings)
 
+    def borrows(self, connection: Mapping[str, Any]) -> bool:  # noqa: ARG002 -- the port
+        """Say no: it logs in as the user that was given."""
+        return False
+
     def read_role(self, given: Mapping[str, Any], ttl_seconds: int, max_ttl_seconds: int) -> dict[str, Any]:  # noqa: ARG002 -- any time will do
         """Check the statements of a role."""
         role = read(given, PostgresqlRole, "config")
@@ -107,7 +111,7 @@ class PostgresqlConnector:
                     "idle_in_transaction_session_timeout": f"{int(STILL_SECONDS * 1000)}",
                 },
             )
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (OSError, UnicodeError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise _failure(error, settings.password) from None
         try:
             yield PostgresqlSession(link, settings)

@@ -59,6 +59,10 @@ class RedisConnector:
         tls_context(settings.tls, settings.ca)
         return msgspec.structs.asdict(settings)
 
+    def borrows(self, connection: Mapping[str, Any]) -> bool:  # noqa: ARG002 -- the port
+        """Say no: it logs in as the user that was given."""
+        return False
+
     def read_role(self, given: Mapping[str, Any], ttl_seconds: int, max_ttl_seconds: int) -> dict[str, Any]:  # noqa: ARG002 -- any time will do
         """Check the rules of a role: those about passwords and about being on are ours."""
         role = read(given, RedisRole, "config")
