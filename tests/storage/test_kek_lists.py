@@ -91,6 +91,25 @@ def test_root_key_that_is_taken_is_kept_first(tmp_path: Path) -> None:
     assert old not in (tmp_path / "kek").read_text()
 
 
+def test_root_key_is_added_to_the_file_that_a_link_points_to(tmp_path: Path) -> None:
+    """A link that became a file would take the new root key away from where the operator keeps and backs it up."""
+    kept, data = tmp_path / "kept", tmp_path / "data"
+    kept.mkdir()
+    data.mkdir()
+    of_file(kept, create=True)
+    (data / "kek").symlink_to(kept / "kek")
+    linked = of_file(data)
+
+    made = linked.add()
+
+    assert (data / "kek").is_symlink()
+    assert of_file(kept).ids == of_file(data).ids == linked.ids
+    assert of_file(kept).id == made
+    assert linked.take(linked.ids[1], None)
+    assert (data / "kek").is_symlink()
+    assert of_file(kept).ids == (made,)
+
+
 def test_root_key_that_seals_is_never_taken(tmp_path: Path) -> None:
     provider = of_file(tmp_path, create=True)
     with pytest.raises(KekError, match="is the one that seals"):

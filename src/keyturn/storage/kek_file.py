@@ -89,7 +89,7 @@ def readable(path: Path) -> Iterator[None]:
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Keep other processes from changing files of this folder in the same way meanwhile."""
-    folder = os.open(path.parent, os.O_RDONLY)
+    folder = os.open(path.resolve().parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         yield
@@ -118,7 +118,11 @@ def create_private(path: Path, text: str) -> None:
 
 
 def replace_private(path: Path, text: str) -> None:
-    """Replace a file whole or not at all; it keeps its owner."""
+    """Replace a file whole or not at all; it keeps its owner.
+
+    What a link points to is replaced, not the link: others may have links to it too.
+    """
+    path = path.resolve()
     waiting = _written(path, text, path.stat())
     try:
         waiting.replace(path)
