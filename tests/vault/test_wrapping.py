@@ -20,6 +20,7 @@ from keyturn.vault.wrap_store import end_all
 from keyturn.vault.wrapping import ALARM_SECONDS, Bearer
 from keyturn.webhooks.rules import is_event
 from keyturn.wire.access import UpdateWorkspace
+from keyturn.wire.secrets import VALUE_BYTES_MAX
 from keyturn.wire.wraps import BYTES_MAX, CreateWrap, ShareSecret
 from tests.vault.room import STRIPE, Room, opened_room
 
@@ -218,6 +219,13 @@ async def test_data_is_bounded(room: Room) -> None:
     big = {"x": "y" * BYTES_MAX}
     error = await refused(room.wraps.wrap(room.desk.admin, CreateWrap(data=big)))
     assert (type(error), error.field) == (TooLargeError, "data")
+
+
+async def test_an_answer_that_holds_the_largest_secret_can_be_handed_over(room: Room) -> None:
+    """What is told of a secret, around what it holds, is no reason to refuse it."""
+    answer = {"data": {"data": {"x": "y" * VALUE_BYTES_MAX}, "metadata": {"version": 1}}}
+    made = await room.wraps.wrap_answer(room.desk.admin, "production/data/large", answer, 60)
+    assert (await room.wraps.unwrap(Secret(made.token or ""))).data == answer
 
 
 async def test_a_wrap_is_made_once_per_key(room: Room) -> None:

@@ -49,6 +49,8 @@ TAG: Final = "wrap"
 PEPPER: Final = "wrap"
 """Purpose of the keys that digests are made with."""
 CREATION_PATH: Final = "api/v1/wraps"
+ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Bound of an answer of our own: the largest secret, with what its references take in, and what is told of it."""
 ALARM: Final = "wrap_used"
 ALARM_SECONDS: Final = 60.0
 """One alarm per wrap in this time: whoever has a used token does not buy a commit with each attempt."""
@@ -94,7 +96,10 @@ class WrapService:
             op.authorise(Action.WRAP_CREATE, Resource("wrap/new"))
             replay = Replay(WrapCreated, lambda made: made.id, lambda made: _again(op, made))
             return idempotent(
-                op, attempt, replay, lambda: self.wrap_within(op, creation_path, request.data, request.ttl_seconds)
+                op,
+                attempt,
+                replay,
+                lambda: self.wrap_within(op, creation_path, request.data, request.ttl_seconds, bytes_max=BYTES_MAX),
             )
 
         return (await self._door.write(credentials, work, attempt=attempt)).value
@@ -118,12 +123,15 @@ class WrapService:
         *,
         action: Action = Action.WRAP_CREATE,
         resource: str | None = None,
+        bytes_max: int = ANSWER_BYTES_MAX,
     ) -> WrapCreated:
         """Wrap an answer in the unit of work that makes it, and record it; the caller has authorised that.
 
         Raises TooLargeError.  Should the unit fail, the token opens nothing.
         """
-        token, made = self._store(op.transaction, op.workspace, op.caller.principal, creation_path, data, ttl_seconds)
+        token, made = self._store(
+            op.transaction, op.workspace, op.caller.principal, creation_path, data, ttl_seconds, bytes_max=bytes_max
+        )
         detail: dict[str, Detail] = {"wrap": made.id, "creation_path": creation_path, "ttl_seconds": ttl_seconds}
         op.record(action, resource or f"wrap/{made.id}", kind=ChangeKind.AUDIT, entity="", detail=detail)
         return _created(made, token.reveal())
@@ -235,10 +243,12 @@ class WrapService:
         creation_path: str,
         data: dict[str, Any],
         ttl_seconds: int,
+        *,
+        bytes_max: int = ANSWER_BYTES_MAX,
     ) -> tuple[Secret, Wrap]:
         plain = msgspec.json.encode(data)
-        if len(plain) > BYTES_MAX:
-            raise TooLargeError(f"the data has {len(plain)} bytes; expected at most {BYTES_MAX}", field="data")
+        if len(plain) > bytes_max:
+            raise TooLargeError(f"the data has {len(plain)} bytes; expected at most {bytes_max}", field="data")
         minted = tokenformat.mint(PREFIX, TAG)
         pepper = self._pepper(transaction, workspace)
         made = Wrap(
