@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -394,3 +396,29 @@ async def test_a_host_that_is_no_name_is_an_error_and_no_crash(connector: Connec
         with pytest.raises(ProviderError):
             async with reach:
                 pass
+
+
+async def test_a_server_that_drips_holds_no_thread() -> None:
+    """Each byte starts the driver's time limit anew: what is given up has to be cut, or the threads run out."""
+    over = threading.Event()
+
+    def drip(listening: socket.socket) -> None:
+        line, _ = listening.accept()
+        with line, suppress(OSError):
+            line.sendall(b"\xff\xff\x00\x00")
+            while True:
+                line.sendall(b"a")
+                over.wait(0.05)
+        over.set()
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        thread = threading.Thread(target=drip, args=(listening,), daemon=True)
+        thread.start()
+        connector = MysqlConnector()
+        connection = connection_of(connector, host="127.0.0.1", port=listening.getsockname()[1], username="me")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5), connector.open(connection):
+                pass
+        assert await asyncio.to_thread(over.wait, 10)

@@ -6,7 +6,8 @@ dropped with it.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import socket
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -85,11 +86,12 @@ class MysqlConnector:
     async def open(self, connection: Mapping[str, Any]) -> AsyncIterator[MysqlSession]:
         """Connect."""
         settings = read(connection, MysqlConnection, "connection")
-        link = await self._threads.run(_guarded, lambda: _connect(settings), settings.password)
+        wire = _Wire(settings)
         try:
-            yield MysqlSession(link, self._threads, settings)
+            await self._threads.run(_guarded, wire.connect, settings.password)
+            yield MysqlSession(wire.link, self._threads, settings)
         finally:
-            link._force_close()  # noqa: SLF001 -- does not wait for the server, as `close` does
+            wire.cut()
 
 
 class MysqlSession:
@@ -177,7 +179,43 @@ class MysqlSession:
                 raise
 
 
-def _connect(settings: MysqlConnection) -> Any:  # noqa: ANN401 -- pymysql has no types
+class _Wire:
+    """A connection that is cut from outside of the thread which uses it.
+
+    The driver's time limits are for each read: a server that sends a byte now and then would hold its thread for good.
+    """
+
+    def __init__(self, settings: MysqlConnection) -> None:
+        self.link = _link(settings)
+        self._place = (settings.host, settings.port)
+        self._own: socket.socket | None = None
+        self._over = False
+
+    def connect(self) -> None:
+        """Connect, in a thread."""
+        made = socket.create_connection(self._place, CONNECT_SECONDS)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Of its own, since TLS takes the other one over.
+        self._own = made.dup()
+        if self._over:
+            self._shut(self._own)
+        self.link.connect(made)
+
+    def cut(self) -> None:
+        """End it now; whatever waits for the server fails."""
+        self._over = True
+        if self._own is not None:
+            self._shut(self._own)
+        self.link._force_close()  # noqa: SLF001 -- does not wait for the server, as `close` does
+
+    @staticmethod
+    def _shut(own: socket.socket) -> None:
+        with suppress(OSError):
+            own.shutdown(socket.SHUT_RDWR)
+        own.close()
+
+
+def _link(settings: MysqlConnection) -> Any:  # noqa: ANN401 -- pymysql has no types
     import pymysql
 
     return pymysql.connect(
@@ -188,11 +226,11 @@ def _connect(settings: MysqlConnection) -> Any:  # noqa: ANN401 -- pymysql has n
         database=settings.database,
         ssl=tls_context(settings.tls, settings.ca),
         ssl_disabled=settings.tls == "disable",
-        connect_timeout=CONNECT_SECONDS,
         read_timeout=COMMAND_SECONDS,
         write_timeout=COMMAND_SECONDS,
         autocommit=True,
         charset="utf8mb4",
+        defer_connect=True,
         # The server drops a connection that stands still, so that nothing is asked of it much later.
         init_command=f"SET SESSION wait_timeout = {STILL_SECONDS}, lock_wait_timeout = {COMMAND_SECONDS}",
     )

@@ -1,4 +1,7 @@
-"""Threads for drivers that block: a few of their own per kind, so that one that hangs delays nothing else."""
+"""Threads for drivers that block: a few of their own per kind, so that what hangs delays no other kind.
+
+The sources of one kind share them, so a connector sees to it that no call outlasts its session.
+"""
 
 from __future__ import annotations
 
@@ -23,5 +26,5 @@ class Threads:
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix=name)
 
     async def run(self, call: Callable[..., T], *given: Any) -> T:  # noqa: ANN401 -- what the call takes
-        """Run a call and return what it returned; the drivers' own time limits end it."""
+        """Run a call and return what it returned; giving up does not end it, the caller has to."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, partial(call, *given))
