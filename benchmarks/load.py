@@ -4,7 +4,8 @@
 
 It runs in a process of its own, so that it does not share an interpreter with what it measures.  The plan names a
 port, requests (method, path, headers, body), connections, seconds, and how long to warm up before counting.  A plan
-with `requests_max` ends when that many were answered, each request sent once.  Latency is from the write of a request
+with `requests_max` ends when that many were answered, each request sent once.  With `pause_seconds` a connection waits
+that long before its next request, and the first ones are spread over that time.  Latency is from the write of a request
 to the last byte of its response.
 """
 
@@ -50,6 +51,7 @@ class Plan(msgspec.Struct, frozen=True):
     seconds: float = 5.0
     warm_up_seconds: float = 1.0
     requests_max: int | None = None
+    pause_seconds: float = 0.0
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -86,7 +88,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._send()
+        self._later(self._running.spread())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._running.closed(exc)
@@ -106,7 +108,13 @@ class _Connection(asyncio.Protocol):
         assert len(data) == self._expected, "more than one response to one request"
         self._running.answered(perf_counter_ns() - self._sent_at, data[9:12])
         self._buffer, self._expected = b"", 0
-        self._send()
+        self._later(self._running.pause)
+
+    def _later(self, seconds: float) -> None:
+        if seconds:
+            asyncio.get_running_loop().call_later(seconds, self._send)
+        else:
+            self._send()
 
     def _send(self) -> None:
         request = self._running.next()
@@ -133,6 +141,8 @@ class _Run:
         self._latencies: list[int] = []
         self._statuses: Counter[bytes] = Counter()
         self._answered = 0
+        self._begun = 0
+        self.pause = plan.pause_seconds
 
     async def measure(self) -> Result:
         plan, loop = self._plan, asyncio.get_running_loop()
@@ -163,6 +173,11 @@ class _Run:
             statuses={status.decode(): count for status, count in self._statuses.items()},
             answered=self._answered,
         )
+
+    def spread(self) -> float:
+        """Return how long the next connection waits before its first request."""
+        self._begun += 1
+        return self.pause * self._begun / self._plan.connections
 
     def next(self) -> bytes | None:
         return None if self._stopping else next(self._left, None)

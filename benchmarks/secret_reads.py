@@ -5,6 +5,7 @@
     constant   a raw ASGI application on the same granian that answers GET with a constant
     native     GET /api/v1/secrets/{path}: a service's management token, 200 secrets of two fields, in turns
     vault      GET /v1/production/data/{path}, the KV v2 route of the Vault-compatible surface, where it is served
+    paced      the same from 64 clients that ask ten times a second each, which is load and no saturation
     put        PUT /api/v1/secrets/{path}: a new version each
     vault-put  POST /v1/production/data/{path}
     hvac       the same reads by the `hvac` client, in threads of a process of its own
@@ -37,6 +38,7 @@ from keyturn.testing.server import RunningServer
 CONNECTIONS = (1, 8, 64)
 SECRETS = 200
 TARGET_MS = 10.0
+PACED_SECONDS = 0.1
 FOLDER = "production/bench"
 HVAC = """
 import json, sys, threading, time
@@ -98,7 +100,10 @@ def _measure(database: str, server: RunningServer, constant: Peer, rounds: int, 
                 asked: RunningServer | Peer = constant if kind == "constant" else server
                 plan = Plan(asked.port, requests, connections, seconds, 0.5)
                 found.setdefault((kind, connections), []).append(_run(kind, asked, plan))
+        plan = Plan(server.port, kinds["native"], max(CONNECTIONS), seconds, 0.5, pause_seconds=PACED_SECONDS)
+        found.setdefault(("paced", max(CONNECTIONS)), []).append(_run("paced", server, plan))
     rows = [_row(database, kind, connections, found) for kind in kinds for connections in CONNECTIONS]
+    rows.append(_row(database, "paced", max(CONNECTIONS), found))
     if "vault" in kinds:
         rows += [_hvac(database, server, token, connections, seconds) for connections in (1, 8)]
     return rows
