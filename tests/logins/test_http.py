@@ -220,5 +220,71 @@ def test_many_logins_at_once_on_two_nodes_take_exactly_the_uses(
     assert sorted(statuses) == [200] * 7 + [401] * 17
 
 
+@pytest.mark.postgres
+def test_one_assertion_logs_in_once_and_a_cap_holds_on_two_nodes(
+    start_server: Callable[..., RunningServer], migrated_postgres_url: str, tmp_path: Path
+) -> None:
+    """A stolen single-use token sent to both servers at once lets one in; so many tokens and no more are live."""
+    one = start_server(migrated_postgres_url, data_dir=tmp_path / "one")
+    other = start_server(migrated_postgres_url, data_dir=tmp_path / "one-too", env=_same_root_key(tmp_path / "one"))
+    issuer = Issuer(time.time())
+    admin = opened(one, issuer)
+    binding = {"audiences": [AUDIENCE], "claims": {"repository_id": "12345"}}
+    once = {"name": "once", "principal": "deployer", "jwt": binding | {"single_use": True}}
+    admin.post("/login-methods/ci/roles", once)
+    admin.post("/login-methods/ci/roles", {"name": "few", "principal": "deployer", "jwt": binding, "tokens_max": 3})
+    token = issuer.token()
+
+    async def all_at_once(role: str, tokens: list[str]) -> list[int]:
+        async with httpx.AsyncClient(timeout=30) as client:
+            asked = [{"method": "ci", "role": role, "jwt": one} for one in tokens]
+            places = [f"{server.url}/api/v1/login" for server in (one, other)]
+            sent = (client.post(places[n % 2], json=body) for n, body in enumerate(asked))
+            return [answer.status_code for answer in await asyncio.gather(*sent)]
+
+    assert sorted(asyncio.run(all_at_once("once", [token] * 12))) == [200] + [401] * 11
+    different = [issuer.token(jti=f"few-{number}") for number in range(12)]
+    assert sorted(asyncio.run(all_at_once("few", different))) == [200] * 3 + [409] * 9
+
+
+def test_a_network_is_what_the_connection_says_unless_a_listed_proxy_speaks(
+    start_server: Callable[..., RunningServer],
+) -> None:
+    """A client names itself whatever it likes in X-Forwarded-For: it counts from a listed proxy alone."""
+    issuer = Issuer(time.time())
+    binding = {"audiences": [AUDIENCE], "claims": {"repository_id": "12345"}}
+    office = {"name": "office", "principal": "deployer", "jwt": binding, "cidrs": ["203.0.113.0/24"]}
+    asked = {"method": "ci", "role": "office", "jwt": issuer.token()}
+    for proxies, status in (("", 401), ("127.0.0.1/32", 200)):
+        server = start_server(env={"KEYTURN_TRUSTED_PROXIES": proxies})
+        opened(server, issuer).post("/login-methods/ci/roles", office)
+        said = {"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9", "X-Real-IP": "203.0.113.9"}
+        one = {"X-Forwarded-For": "203.0.113.9"}
+        Client(server).post("/login", asked, status=status, headers=said if status == 401 else one)
+        Client(server).post("/login", asked, status=401, headers={"X-Forwarded-For": "203.0.113.9, 198.51.100.7"})
+        Client(server).post("/login", asked, status=401)
+        server.stop()
+
+
+def test_a_flood_of_failures_writes_nothing_and_is_slowed_down(start_server: Callable[..., RunningServer]) -> None:
+    """Whoever has no credential moves neither the log nor the database, and memory stays within bounds."""
+    server = start_server()
+    issuer = Issuer(time.time())
+    admin = opened(server, issuer)
+    forged = issuer.token(aud="somebody else")
+
+    async def flood() -> list[int]:
+        async with httpx.AsyncClient(timeout=60) as client:
+            asked = ({"method": "ci", "role": f"role-{number}", "jwt": forged} for number in range(400))
+            sent = (client.post(f"{server.url}/api/v1/login", json=body) for body in asked)
+            return [answer.status_code for answer in await asyncio.gather(*sent)]
+
+    statuses = asyncio.run(flood())
+
+    assert set(statuses) <= {401, 429}
+    assert statuses.count(429) > 100
+    assert [leaf for leaf in admin.get("/audit?limit=200")["items"] if leaf["action"] == "auth.login"] == []
+
+
 def _same_root_key(folder: Path) -> dict[str, str]:
     return {"KEYTURN_KEK_PATH": str(folder / "kek")}
