@@ -71,6 +71,9 @@ def test_the_life_of_a_secret_on_the_command_line(shell: Shell, tmp_path: Path) 
     copy = tmp_path / "copy.der"
     assert shell("get", PATH, "--field", "key", "--output", str(copy))[0] == 0
     assert (copy.read_bytes(), copy.stat().st_mode & 0o777) == (key.read_bytes(), 0o600)
+    code, _, err = shell("get", PATH, "--field", "key", "--output", str(tmp_path / "none" / "copy.der"))
+    assert code != 0
+    assert "cannot be written" in err
     assert shell("get", PATH, "--field", "none")[0] != 0
 
     patched = shell.document("patch", PATH, "api_key=-", "--unset", "key", stdin=b"second")

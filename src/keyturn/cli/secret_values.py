@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import click
 
+from keyturn.delivery.files import write_private
 from keyturn.errors import InputError
 
 BINARY: Final = "$binary"
@@ -58,12 +59,13 @@ def raw_value(value: Any) -> bytes:  # noqa: ANN401 -- any JSON value
 
 
 def write_raw(value: Any, output: Path | None) -> None:  # noqa: ANN401 -- any JSON value
-    """Write a field to a file that nobody else can read, or to stdout; a terminal gets a newline after it."""
+    """Write a field to a file that nobody else can read, in one step, or to stdout; a terminal gets a newline after it.
+
+    Raises ConfigError when the file cannot be written.
+    """
     content = raw_value(value)
     if output is not None:
-        output.unlink(missing_ok=True)
-        output.touch(mode=0o600, exist_ok=False)
-        output.write_bytes(content)
+        write_private(output, content)
         return
     stream = sys.stdout.buffer
     stream.write(content)
