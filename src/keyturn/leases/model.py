@@ -8,8 +8,6 @@ from typing import Any, Final
 from keyturn.wire.leases import LeaseState
 
 ACTIVE: Final = "active"
-ACCOUNT_CHARACTERS_MAX: Final = 32
-"""What MySQL takes as a user's name."""
 
 
 @dataclass(frozen=True, slots=True)
