@@ -143,7 +143,7 @@ def require_times(ttl_seconds: int, max_ttl_seconds: int) -> None:
 
 
 def account_name(role: str, chance: str) -> str:
-    """Build the name of an account: letters, digits and `_`, at most the 32 that MySQL takes; `chance` is 14 of base62."""
+    """Build the name of an account: letters, digits, `_`, at most the 32 MySQL takes; `chance` is 14 of base62."""
     return f"kt_{role.replace('-', '_')[:12]}_{chance}"
 
 
