@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import Connection, insert, select
 
 from keyturn.access.caller import Credentials
+from keyturn.access.door import Operation
 from keyturn.errors import CapError, ConflictError, ForbiddenError, NotFoundError, UnauthenticatedError
 from keyturn.kernel.secret import Secret
 from keyturn.storage.retention import run_retention
@@ -14,6 +15,7 @@ from keyturn.storage.schema import login_token
 from keyturn.wire.logins import IssueLoginToken, LoginTokenIssued, RenewLoginToken, UpdateLoginMethod, UpdateLoginRole
 from tests.logins.gate import OFFICE, Gate, bearing
 from tests.logins.issuer import AUDIENCE
+from tests.storage.ledger import together
 
 
 async def test_the_same_assertion_gets_the_same_live_token(gate: Gate) -> None:
@@ -146,6 +148,30 @@ async def test_a_revoked_token_is_not_handed_out_again(gate: Gate) -> None:
 
     assert second.token != first.token
     await gate.whoami(second)
+
+
+async def test_a_revoked_token_is_refused_within_the_transaction_that_revokes_it(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Login tokens are proven anew by each unit: nothing in the change log tells of their end."""
+    issuer = gate.issuer()
+    await gate.ready(issuer)
+    credentials = bearing(await gate.by_jwt(issuer.token()))
+
+    def work(op: Operation) -> str:
+        op.unchanged()
+        return op.caller.subject
+
+    found = await together(
+        gate.database,
+        monkeypatch,
+        gate.door.write(credentials, work),
+        gate.logins.tokens.revoke_self(credentials),
+        gate.door.write(credentials, work),
+    )
+
+    assert found[0].value == "repo:acme/payments:ref:refs/heads/main"
+    assert isinstance(found[2], UnauthenticatedError)
 
 
 async def below(gate: Gate, above: Credentials, **given: Any) -> LoginTokenIssued:

@@ -1,11 +1,15 @@
 """A unit of work for tests: it writes a fact, and leaves an entry with a leaf about it."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
 
+import pytest
 from sqlalchemy import Connection, insert, select
 
 from keyturn.kernel.ids import new_id
 from keyturn.storage.change_log import Change, read_changes
+from keyturn.storage.database import Database, Job, run_batch
 from keyturn.storage.schema import audit_leaf, fact
 from keyturn.storage.transaction import ChangeKind, Entry, LeafRow, Transaction
 
@@ -43,3 +47,23 @@ def leaves(connection: Connection) -> dict[int, str]:
     """The entity of each leaf by its number."""
     rows = connection.execute(select(audit_leaf.c.seq, audit_leaf.c.resource).order_by(audit_leaf.c.seq)).all()
     return {row.seq: row.resource.removeprefix("key/") for row in rows}
+
+
+async def together(database: Database, monkeypatch: pytest.MonkeyPatch, *writes: Awaitable[Any]) -> list[Any]:
+    """Run writes as units of one transaction, in order; return what each returned or raised."""
+    held: list[Job] = []
+    complete = asyncio.Event()
+
+    def hold(job: Job) -> Job:
+        held.append(job)
+        if len(held) == len(writes):
+            complete.set()
+        return job
+
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "_submit", hold)
+        running = [asyncio.ensure_future(one) for one in writes]
+        await complete.wait()
+    batch = await database.maintain(lambda connection: run_batch(connection, held, database.clock.now()))
+    batch.answer()
+    return await asyncio.gather(*running, return_exceptions=True)

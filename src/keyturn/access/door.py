@@ -203,7 +203,7 @@ class Door:
         """
 
         def unit(transaction: Transaction) -> T:
-            caller = self.authenticate(transaction.connection, credentials, transaction.now)
+            caller = self._known(transaction, credentials)
             operation = Operation(transaction.connection, transaction.now, caller, transaction)
             value = work(operation)
             if not operation.recorded:
@@ -259,6 +259,17 @@ class Door:
         whose tokens are not valid.
         """
         return KnownCallers(self._tokens)
+
+    def _known(self, transaction: Transaction, credentials: Credentials) -> Caller:
+        """Return the caller as this transaction sees it; its units share what they know of callers."""
+        callers = transaction.shared.get(self)
+        if not isinstance(callers, KnownCallers):
+            callers = transaction.shared[self] = self.known_callers()
+        callers.begin_unit(transaction)
+        caller = callers.find(transaction.connection, credentials, transaction.now)
+        if caller is None:
+            raise unauthenticated()
+        return caller
 
     def count_unauthenticated(self, credentials: Credentials) -> None:
         """Count a token that was not valid."""

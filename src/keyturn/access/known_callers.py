@@ -1,12 +1,14 @@
-"""Callers that are known from one transaction to the next, for what authenticates very often inside write transactions.
+"""Callers that are known from one unit of a write transaction to the next, or from one transaction to the next.
 
     token --prove--> owner              kept for tokens whose changes are in the change log: management tokens
     principal --> name, kind, grants    kept for all; every change of them is in the change log
 
-It is exact, not fresh enough: whoever uses it is inside a write transaction, has read there what the change log says
-since the last time, and has called `drop` for it.  Write transactions follow one another over all nodes
-(`keyturn.storage.database`), so what is left is what the database would say in this transaction.  Login tokens are not
-in the change log: they are proven once in each transaction.  Expiry and conditions on time are decided at each use.
+It is exact, not fresh enough.  Whoever uses it is inside a write transaction, and has dropped from it what changed
+since: what the units before it in the same transaction have put on record (`begin_unit`), and, to use it from one
+transaction to the next, what the change log says since the last time (`drop`).  Write transactions follow one another
+over all nodes (`keyturn.storage.database`), so what is left is what the database would say in this transaction.  Login
+tokens are not in the change log: they are proven by each unit, or each batch of reads.  Expiry and conditions on time
+are decided at each use.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from keyturn.access.ports import TokenAuthority
     from keyturn.storage.change_log import Change
+    from keyturn.storage.transaction import Entry, Transaction
 
 ENTRIES_MAX: Final = 4096
 RIGHTS: Final = frozenset(
@@ -60,6 +63,7 @@ class KnownCallers:
         self._workspaces: dict[str, _Workspace] = {}
         self._places: dict[bytes, str] = {}
         self._proven_now: dict[bytes, TokenOwner | None] = {}
+        self._followed = 0
 
     def clear(self) -> None:
         """Forget everybody."""
@@ -71,7 +75,17 @@ class KnownCallers:
         """Begin a transaction: forget the tokens that are proven in each of them."""
         self._proven_now.clear()
 
-    def drop(self, change: Change) -> None:
+    def begin_unit(self, transaction: Transaction) -> None:
+        """Begin a unit of the one transaction that this memory is for: forget what the units before it changed.
+
+        A unit that was undone has changed nothing, and what was known when it began is as true as before.
+        """
+        self._proven_now.clear()
+        for entry in transaction.before[self._followed :]:
+            self.drop(entry)
+        self._followed = len(transaction.before)
+
+    def drop(self, change: Change | Entry) -> None:
         """Forget what a change may concern."""
         if change.kind in RIGHTS or (change.kind == ChangeKind.KEY and is_id("tok", change.entity)):
             self._workspaces.pop(change.workspace, None)

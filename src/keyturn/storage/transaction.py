@@ -13,9 +13,14 @@ from keyturn.errors import BrokenInvariantError, KeyturnError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sqlalchemy import Connection, NestedTransaction
+    from sqlalchemy import Connection
 
 T = TypeVar("T")
+
+# As the driver takes them, and under one name: the same three statements for every unit.
+_BEGIN_UNIT = "SAVEPOINT keyturn_unit"
+_KEEP_UNIT = "RELEASE SAVEPOINT keyturn_unit"
+_UNDO_UNIT = "ROLLBACK TO SAVEPOINT keyturn_unit"
 
 TEXT_BYTES_MAX = 1000
 """Bound of every text of an entry, in UTF-8: a third of what an index row of PostgreSQL holds."""
@@ -75,12 +80,15 @@ class Transaction:
     """What a unit of work sees: a connection inside a transaction, the time, and a place for its entries.
 
     `before` are the entries of the units that ran before it in the same transaction; they have no number yet.
+    `shared` is one for all units of the transaction: what one leaves there, under a key of its own, is there for those
+    after it, also when that unit was undone.
     """
 
     connection: Connection
     now: float
     entries: list[Entry] = field(default_factory=list)
     before: Sequence[Entry] = ()
+    shared: dict[object, object] = field(default_factory=dict)
 
     def append(self, entry: Entry) -> None:
         """Add an entry; it gets its number in the last step before COMMIT."""
@@ -128,15 +136,16 @@ def run_units(
     """
     outcomes: list[Outcome] = []
     entries: list[Entry] = []
+    shared: dict[object, object] = {}
     for work in works:
-        transaction = Transaction(connection, now, before=tuple(entries))
-        savepoint = connection.begin_nested()
+        transaction = Transaction(connection, now, before=tuple(entries), shared=shared)
+        connection.exec_driver_sql(_BEGIN_UNIT)
         try:
             value = work(transaction)
             _check_entries(transaction.entries)
-            savepoint.commit()
+            connection.exec_driver_sql(_KEEP_UNIT)
         except Exception as error:  # noqa: BLE001 -- handed to the caller of this unit, never swallowed
-            _undo(connection, savepoint, error)
+            _undo(connection, error)
             outcome, kept = _failed(error)
             entries.extend(kept)
             outcomes.append(outcome)
@@ -146,11 +155,12 @@ def run_units(
     return outcomes, entries
 
 
-def _undo(connection: Connection, savepoint: NestedTransaction, error: Exception) -> None:
+def _undo(connection: Connection, error: Exception) -> None:
     if connection.invalidated:
         raise error
     try:
-        savepoint.rollback()
+        connection.exec_driver_sql(_UNDO_UNIT)
+        connection.exec_driver_sql(_KEEP_UNIT)
     except SQLAlchemyError:
         # A full disk makes SQLite roll the whole transaction back, and the savepoint is gone with it.
         raise error from None
