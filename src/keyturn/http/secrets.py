@@ -46,12 +46,14 @@ async def put_secret(
     credentials: Given[Credentials],
     vault: Given[VaultService],
     idempotency: Given[str | None],
+    if_match: Given[int | None],
 ) -> Tagged[SecretWritten]:
     """Write a new version of a secret, and the secret if there is none.
 
     It is current at once unless `pending`.  With `cas` it is written only if that number is current.
     """
-    written = await vault.put(credentials, path_of(request, path), data, idempotency=idempotency)
+    where = path_of(request, path)
+    written = await vault.put(credentials, where, data, idempotency=idempotency, if_match=if_match)
     return tagged(written, written.revision)
 
 
@@ -65,9 +67,11 @@ async def patch_secret(
     credentials: Given[Credentials],
     vault: Given[VaultService],
     idempotency: Given[str | None],
+    if_match: Given[int | None],
 ) -> Tagged[SecretWritten]:
     """Write the current version, merged with the fields given (RFC 7396), as a new one; null takes a field away."""
-    written = await vault.patch(credentials, path_of(request, path), data, idempotency=idempotency)
+    where = path_of(request, path)
+    written = await vault.patch(credentials, where, data, idempotency=idempotency, if_match=if_match)
     return tagged(written, written.revision)
 
 

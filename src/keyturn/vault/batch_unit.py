@@ -24,7 +24,7 @@ from keyturn.vault.consumers import Read, Tally, agent_of, network_of
 from keyturn.vault.gone import VersionGoneError
 from keyturn.vault.paths import parse_path
 from keyturn.vault.resolving import Resolver, may_refer
-from keyturn.wire.actions import Action
+from keyturn.vault.rules import reading_action
 
 if TYPE_CHECKING:
     import asyncio
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from keyturn.vault.reading_ports import GuardedPaths
 
 CURRENT: Final[Which] = (None, None)
-_PERSON: Final = "user"
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -158,7 +157,7 @@ class _Access:
         self._op = op
         self._ask = ask
         self._drawn = drawn
-        self.action = Action.SECRET_REVEAL if op.caller.kind == _PERSON else Action.SECRET_READ
+        self.action = reading_action(op.caller.kind)
         self.reads: list[Read] = []
 
     def root(self) -> Opened:

@@ -17,6 +17,7 @@ from keyturn.errors import InputError
 from keyturn.storage.schema import secret, secret_fingerprint, secret_version
 from keyturn.vault.guards import covering
 from keyturn.vault.paths import Path, parse_folder
+from keyturn.vault.rules import reading_action
 from keyturn.wire.actions import Action
 from keyturn.wire.secrets import ReuseGroup, ReusePlace, ReuseReport
 
@@ -84,7 +85,7 @@ def report(op: Operation, fingerprints: Fingerprints, guards: Sequence[Guard], p
 
 def _rights(op: Operation, guards: Sequence[Guard], path: Path) -> tuple[bool, bool]:
     """Tell whether the caller may list a secret, and whether it may read it without asking anybody."""
-    reading = Action.SECRET_REVEAL if op.caller.kind == "user" else Action.SECRET_READ
+    reading = reading_action(op.caller.kind)
     may_read = op.allows(reading, path.resource) and not covering(guards, reading, path)
     return op.allows(Action.SECRET_LIST, path.resource), may_read
 

@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from keyturn.access.moments import epoch_of
 from keyturn.errors import ConflictError, InputError, NotFoundError
+from keyturn.wire.actions import Action
 from keyturn.wire.secrets import SecretState
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 PENDING_MAX: Final = 10
 """Bound of versions of one secret that wait for their promotion."""
+
+
+def reading_action(kind: str) -> Action:
+    """Return what reading a value is for a principal of this kind: a person reveals, everybody else reads."""
+    return Action.SECRET_REVEAL if kind == "user" else Action.SECRET_READ
 
 
 def check_set(cas: int | None, secret: Secret | None) -> None:

@@ -55,13 +55,19 @@ class VaultService:
     # --- versions ----------------------------------------------------------------------------------------------------
 
     async def put(
-        self, credentials: Credentials, path: str, request: PutSecret, *, idempotency: str | None = None
+        self,
+        credentials: Credentials,
+        path: str,
+        request: PutSecret,
+        *,
+        idempotency: str | None = None,
+        if_match: int | None = None,
     ) -> SecretWritten:
         """Write a new version, and the secret if there is none.
 
         `describe` on a secret that exists needs `secret.update` too, and an approval where a guard holds that back.
-        Raises ConflictError (`cas_mismatch`, `too_many_pending`), InputError (`cas_required` and what a value must not
-        be) or TooLargeError.
+        A new reference needs the right to read its target.  Raises ConflictError (`cas_mismatch`, `too_many_pending`),
+        InputError (`cas_required` and what a value must not be), PreconditionError or TooLargeError.
         """
         place = parse_path(path)
         check_fields(request.fields)
@@ -71,12 +77,18 @@ class VaultService:
             # What may be written may be created: the answer is the same whether there is a secret or not.
             op.authorise(Action.SECRET_PUT, place.resource, kind="secret", name=place.text)
             self._approvals.require(op, Action.SECRET_PUT, place)
-            return _once(op, attempt, lambda: self._writing.put(op, place, request))
+            return _once(op, attempt, lambda: self._writing.put(op, place, request, if_match))
 
         return (await self._door.write(credentials, work, attempt=attempt)).value
 
     async def patch(
-        self, credentials: Credentials, path: str, request: PatchSecret, *, idempotency: str | None = None
+        self,
+        credentials: Credentials,
+        path: str,
+        request: PatchSecret,
+        *,
+        idempotency: str | None = None,
+        if_match: int | None = None,
     ) -> SecretWritten:
         """Write the current version, merged with the fields (RFC 7396), as a new one.
 
@@ -86,7 +98,7 @@ class VaultService:
         check_fields(request.fields)
         attempt = Attempt.of(credentials, Action.SECRET_PUT, idempotency, "patch", place.text, request)
         return await self._write(
-            credentials, Action.SECRET_PUT, place, attempt, lambda op: self._writing.patch(op, place, request)
+            credentials, Action.SECRET_PUT, place, attempt, lambda op: self._writing.patch(op, place, request, if_match)
         )
 
     async def rollback(

@@ -49,6 +49,7 @@ _SHIFT_LABELS = (
     )
 )
 _INSERT_REFERENCE = insert(secret_reference)
+_TARGETS = select(secret_reference.c.target).where(secret_reference.c.secret == bindparam("of")).distinct()
 _BY_ID = select(*secret.c).where(secret.c.id == bindparam("id"))
 _COUNT_PENDING = (
     select(func.count())
@@ -251,6 +252,11 @@ def destroy_below(connection: Connection, of: Secret, below: int, now: float) ->
 def _delete_derived(connection: Connection, of: Secret, sequences: Sequence[int]) -> None:
     for statement in _DELETE_DERIVED:
         connection.execute(statement, {"of": of.id, "which": list(sequences)})
+
+
+def targets_of(connection: Connection, of: Secret) -> frozenset[str]:
+    """Return the paths that any version of a secret refers to."""
+    return frozenset(connection.execute(_TARGETS, {"of": of.id}).scalars())
 
 
 def insert_references(connection: Connection, of: Secret, sequence: int, references: Sequence[Reference]) -> None:

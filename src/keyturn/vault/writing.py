@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from keyturn.access.moments import require_revision
 from keyturn.errors import not_found
 from keyturn.kernel.ids import new_id
 from keyturn.storage.transaction import ChangeKind
@@ -12,19 +13,21 @@ from keyturn.vault import rules, store
 from keyturn.vault.answers import secret_written
 from keyturn.vault.fields import decode_fields, encode_fields, merge_fields
 from keyturn.vault.model import Secret, Version
+from keyturn.vault.paths import parse_path
 from keyturn.vault.references import found as references_of
 from keyturn.vault.sealing import open_version, seal_fields
 from keyturn.wire.actions import Action
 from keyturn.wire.secrets import VERSIONS_MAX_DEFAULT, SecretState, SecretWritten
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from keyturn.access.door import Operation
     from keyturn.audit.leaf import Detail
     from keyturn.storage.keyring import Keyring
     from keyturn.vault.paths import Path
     from keyturn.vault.ports import Approvals, Fingerprints
+    from keyturn.vault.references import Reference
     from keyturn.wire.secrets import PatchSecret, PromoteSecret, PutSecret, RollbackSecret
 
 NAMES_SHOWN: Final = 64
@@ -39,9 +42,10 @@ class Writing:
     fingerprints: Fingerprints
     approvals: Approvals
 
-    def put(self, op: Operation, path: Path, request: PutSecret) -> SecretWritten:
+    def put(self, op: Operation, path: Path, request: PutSecret, if_match: int | None = None) -> SecretWritten:
         """Write a version, and the secret if there is none; the caller may `secret.put`."""
         held = store.load_secret(op.connection, op.workspace, path.text)
+        require_revision(if_match, 0 if held is None else held.revision)
         rules.check_set(request.cas, held)
         secret = new_secret(op, path) if held is None else held
         if request.describe is not None:
@@ -57,9 +61,10 @@ class Writing:
             op, Action.SECRET_PUT, secret, request.fields, detail, is_new=held is None, pending=request.pending
         )
 
-    def patch(self, op: Operation, path: Path, request: PatchSecret) -> SecretWritten:
+    def patch(self, op: Operation, path: Path, request: PatchSecret, if_match: int | None = None) -> SecretWritten:
         """Write the current version, merged, as a new one."""
         secret = existing(op, path)
+        require_revision(if_match, secret.revision)
         rules.check_set(request.cas, secret)
         current = rules.require_readable(_version(op, secret, secret.current), "current version", op.now)
         held = decode_fields(open_version(self.keyring, op.connection, secret, current))
@@ -105,6 +110,7 @@ class Writing:
     ) -> SecretWritten:
         encoded = encode_fields(fields)
         references = references_of(fields)
+        self._require_readable(op, secret, references)
         sequence = secret.last_sequence + 1
         version = Version(
             id=new_id("sve", op.now),
@@ -137,6 +143,14 @@ class Writing:
         self.fingerprints.store(op, changed, sequence, fields)
         store.insert_references(op.connection, changed, sequence, references)
         return self._saved(op, action, changed, version, detail, is_new=is_new)
+
+    def _require_readable(self, op: Operation, secret: Secret, references: Sequence[Reference]) -> None:
+        """Let nobody have others read for them: who writes a new reference holds the right to read its target."""
+        if not references:
+            return
+        known = store.targets_of(op.connection, secret)
+        for target in sorted({one.path for one in references} - known):
+            op.authorise(rules.reading_action(op.caller.kind), parse_path(target).resource, kind="secret", name=target)
 
     def _saved(
         self,
