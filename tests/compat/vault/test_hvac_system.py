@@ -91,7 +91,14 @@ def test_a_refusal_is_never_wrapped(client: Any) -> None:
 
 def test_what_somebody_wrapped_is_data_however_much_it_looks_like_an_answer(client: Any, server: RunningServer) -> None:
     """Nobody hands over a token, or an answer that breaks the server, as if this server had given it."""
-    told = {"request_id": "", "lease_id": [], "renewable": "", "lease_duration": {}, "data": {}, "wrap_info": None}
+    told: dict[str, Any] = {
+        "request_id": "",
+        "lease_id": [],
+        "renewable": "",
+        "lease_duration": {},
+        "data": {},
+        "wrap_info": None,
+    }
     forged = {**told, "warnings": 5, "auth": {"client_token": "forged"}}
     wrapped = client.sys.wrap(forged, ttl=60)["wrap_info"]["token"]
     opened = hvac.Client(server.url, wrapped).sys.unwrap()
