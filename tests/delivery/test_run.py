@@ -174,9 +174,10 @@ def test_a_pipe_that_closes_ends_the_program_as_without_us(environment: dict[str
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH"])
 def test_signals_reach_the_program(start: Command, way: tuple[str, ...], name: str) -> None:
     program = (
-        "import signal, sys\n"
-        f"signal.signal(signal.{name}, lambda *_: (print('got {name}', flush=True), sys.exit(7)))\n"
-        "print('up', flush=True)\n"
+        "import os, signal\n"
+        # Not print, which may be at work still when the signal comes.
+        f"signal.signal(signal.{name}, lambda *_: (os.write(1, b'got {name}\\n'), os._exit(7)))\n"
+        "os.write(1, b'up\\n')\n"
         "while True: signal.pause()\n"
     )
     process = start("run", *PAYMENTS, *way, *python(program))
