@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +28,12 @@ def sample(*parts: str) -> str:
     return "_".join(parts)
 
 
+def _heed_signals() -> None:
+    """Take nothing of how this run was started: a shell lets what it starts in the background ignore some signals."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def environment(shelf: Shelf, tmp_path: Path) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("KEYTURN_")}
@@ -46,7 +53,8 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Command]:
             "cwd": tmp_path,
         }
         given |= {"env": {**environment, **more.pop("env", {})}} | more
-        started.append(subprocess.Popen([sys.executable, "-m", "keyturn", *arguments], **given))
+        command = [sys.executable, "-m", "keyturn", *arguments]
+        started.append(subprocess.Popen(command, preexec_fn=_heed_signals, **given))  # noqa: PLW1509
         return started[-1]
 
     yield begin

@@ -174,11 +174,11 @@ def test_a_pipe_that_closes_ends_the_program_as_without_us(environment: dict[str
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH"])
 def test_signals_reach_the_program(start: Command, way: tuple[str, ...], name: str) -> None:
     program = (
-        "import os, signal\n"
-        # Not print, which may be at work still when the signal comes.
+        "import os, signal, time\n"
+        # Not print, which may be at work still when the signal comes, and not pause, which may begin just after it.
         f"signal.signal(signal.{name}, lambda *_: (os.write(1, b'got {name}\\n'), os._exit(7)))\n"
         "os.write(1, b'up\\n')\n"
-        "while True: signal.pause()\n"
+        "while True: time.sleep(0.01)\n"
     )
     process = start("run", *PAYMENTS, *way, *python(program))
     printed = lines(process)
@@ -367,11 +367,11 @@ def test_a_program_that_ignores_sigterm_is_killed_after_the_grace(start: Command
 
 def test_a_change_rewrites_files_and_sends_the_signal(start: Command, shelf: Shelf) -> None:
     program = (
-        "import os, pathlib, signal\n"
+        "import os, pathlib, signal, time\n"
         "def show(*_): print(pathlib.Path(os.environ['K']).read_text(), os.getpid(), flush=True)\n"
         "signal.signal(signal.SIGHUP, show)\n"
         "show()\n"
-        "while True: signal.pause()\n"
+        "while True: time.sleep(0.01)\n"
     )
     named = ("--file", "K=production/payments/stripe#key", "--watch", "signal=HUP")
     printed = lines(start("run", *named, *python(program)))

@@ -13,7 +13,7 @@ from keyturn.http.app import create_app, feature_routes, open_routes
 from keyturn.http.edge import EdgeSettings
 from keyturn.http.openapi import build_document
 
-CREDENTIAL_IN_BODY = {"/api/v1/wraps/lookup", "/api/v1/wraps/open", "/api/v1/wraps/rewrap"}
+CREDENTIAL_IN_BODY = {"/api/v1/login", "/api/v1/wraps/lookup", "/api/v1/wraps/open", "/api/v1/wraps/rewrap"}
 
 
 class _Nothing:

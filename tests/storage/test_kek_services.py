@@ -58,10 +58,10 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
     try:
         host, port = server.get_host_and_port()
         endpoint = f"http://{host}:{port}"
-        kms = boto3.client("kms", region_name="eu-central-1", endpoint_url=endpoint)
-        keys = [kms.create_key()["KeyMetadata"]["KeyId"] for _ in range(2)]
-        alias = f"alias/{keys[0]}"  # its state outlives a server
-        kms.create_alias(AliasName=alias, TargetKeyId=keys[0])
+        with contextlib.closing(boto3.client("kms", region_name="eu-central-1", endpoint_url=endpoint)) as kms:
+            keys = [kms.create_key()["KeyMetadata"]["KeyId"] for _ in range(2)]
+            alias = f"alias/{keys[0]}"  # its state outlives a server
+            kms.create_alias(AliasName=alias, TargetKeyId=keys[0])
 
         def load(*names: str) -> KekProvider:
             return load_provider(

@@ -6,6 +6,7 @@ one only), `kms:Decrypt` and `kms:DescribeKey`.  The encryption context is `appl
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from keyturn.errors import KekError
@@ -39,6 +40,8 @@ class AwsKek(RemoteKek):
     def __init__(self, client: Any, keys: Sequence[str]) -> None:  # noqa: ANN401 -- boto3 ships no types
         """Use an SDK client; keys may be ids, ARNs or aliases, and are looked up once.  Raises KekError."""
         self._client = client
+        # Its connections go with it: the port has no close.
+        weakref.finalize(self, client.close)
         try:
             super().__init__([self._arn(key) for key in keys])
         except OutOfReachError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -35,6 +36,8 @@ class VaultKek(RemoteKek):
         """Use a client whose base address is the server's; nothing is asked."""
         super().__init__([_checked(key) for key in keys])
         self._client = client
+        # Its connections go with it: the port has no close.
+        weakref.finalize(self, client.close)
         self._token = token
 
     @classmethod
