@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import boto3
@@ -56,15 +57,9 @@ async def test_a_session_of_aws_is_made_and_works(moto_url: str, config: dict[st
             await session.extend(role, "kt_reader_1", 0.0)
         await session.drop(role, "kt_reader_1")
     assert set(made) == {"access_key_id", "secret_access_key", "session_token"}
-    client = boto3.client(
-        "sts",
-        region_name="us-east-1",
-        endpoint_url=moto_url,
-        aws_access_key_id=made["access_key_id"],
-        aws_secret_access_key=made["secret_access_key"],
-        aws_session_token=made["session_token"],
-    )
-    assert client.get_caller_identity()["Arn"]
+    session_of_the_lease = boto3.Session(made["access_key_id"], made["secret_access_key"], made["session_token"])
+    with closing(session_of_the_lease.client("sts", region_name="us-east-1", endpoint_url=moto_url)) as client:
+        assert client.get_caller_identity()["Arn"]
 
 
 @pytest.mark.slow

@@ -81,7 +81,10 @@ class AwsStsConnector:
         """Prepare a client; nothing is sent yet."""
         settings = read(connection, AwsConnection, "connection")
         client = await self._threads.run(_guarded, lambda: _client(settings), settings.secret_access_key)
-        yield AwsStsSession(client, self._threads, settings)
+        try:
+            yield AwsStsSession(client, self._threads, settings)
+        finally:
+            client.close()
 
 
 class AwsStsSession:
