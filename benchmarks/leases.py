@@ -65,6 +65,10 @@ class Quick:
     secret_settings = frozenset[str]()
     dropped = 0
 
+    def borrows(self, connection: Mapping[str, Any]) -> bool:  # noqa: ARG002 -- the port
+        """Use nothing of the machine's."""
+        return False
+
     def read_connection(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Take any."""
         return dict(given)
