@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from keyturn.errors import ConflictError, KeyturnError
+from keyturn.errors import KeyturnError
 from keyturn.leases import lease_store
-from keyturn.storage import election
+from keyturn.storage.leadership import Leadership
 
 if TYPE_CHECKING:
     from keyturn.leases.endings import Endings, Work
@@ -61,9 +61,14 @@ class LeaseDispatcher:
         """Stand for election as `holder`, this worker's node id."""
         self._database = database
         self._endings = endings
-        self._holder = holder
-        self._leader_until = 0.0
-        self._stand_after = 0.0
+        self._leadership = Leadership(
+            database,
+            ELECTION,
+            holder,
+            seconds=LEADER_SECONDS,
+            stand_again_seconds=STAND_AGAIN_SECONDS,
+            took_over=self._take_over,
+        )
         self._retain_after = 0.0
         self._woken = asyncio.Event()
         self._stopping = False
@@ -75,7 +80,7 @@ class LeaseDispatcher:
     @property
     def health(self) -> LeaseHealth:
         """How it is doing."""
-        return LeaseHealth(self._is_leader, self._dropped, self._failed, len(self._lanes), self._failures)
+        return LeaseHealth(self._leadership.is_held, self._dropped, self._failed, len(self._lanes), self._failures)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Dispatch until stopped; then let batches end, and give the lead up."""
@@ -96,12 +101,12 @@ class LeaseDispatcher:
         """Do one round: open a lane for each source that has something due; return how many were opened."""
         now, busy = self._database.clock.now(), self._busy()
         # Who does not lead looks after claims too: their leader may have been killed.
-        claimed = not self._is_leader
+        claimed = not self._leadership.is_held
         due = await self._database.read(lambda c: lease_store.due_sources(c, now, busy, claimed=claimed))
         retains = self._database.clock.boottime() >= self._retain_after
-        if not (due or retains or (self._lanes and self._is_leader)):
+        if not (due or retains or (self._lanes and self._leadership.is_held)):
             return 0
-        if not await self._lead():
+        if not await self._leadership.lead():
             return 0
         if retains:
             await self._retain()
@@ -120,44 +125,13 @@ class LeaseDispatcher:
 
     # --- leading -------------------------------------------------------------------------------------------------
 
-    @property
-    def _is_leader(self) -> bool:
-        return self._database.clock.boottime() < self._leader_until
-
-    async def _lead(self) -> bool:
-        """Have the lead, taking or extending it when half of it is over."""
-        now = self._database.clock.boottime()
-        if now < self._leader_until - LEADER_SECONDS / 2:
-            return True
-        if not self._is_leader and now < self._stand_after:
-            return False
-        takes_over = not self._is_leader
-
-        def stand(transaction: Transaction) -> bool:
-            connection, at = transaction.connection, transaction.now
-            if not election.stand(connection, ELECTION, self._holder, LEADER_SECONDS, at):
-                return False
-            if takes_over:
-                mine = [one.id for work in self._claimed.values() for one in work.leases]
-                lease_store.release_all(connection, at, mine)
-            return True
-
-        try:
-            elected = await self._database.write(stand)
-        except ConflictError:
-            return False
-        if elected.value:
-            self._leader_until = now + LEADER_SECONDS
-            return True
-        self._leader_until, self._stand_after = 0.0, now + STAND_AGAIN_SECONDS
-        return False
+    def _take_over(self, transaction: Transaction) -> None:
+        mine = [one.id for work in self._claimed.values() for one in work.leases]
+        lease_store.release_all(transaction.connection, transaction.now, mine)
 
     async def _resign(self) -> None:
-        if not self._is_leader:
-            return
-        self._leader_until = 0.0
         try:
-            await self._database.write(lambda t: election.resign(t.connection, ELECTION, self._holder))
+            await self._leadership.resign()
         except KeyturnError:
             self._failures += 1
 
@@ -174,7 +148,7 @@ class LeaseDispatcher:
     # --- work ----------------------------------------------------------------------------------------------------
 
     async def _lane(self, source: str) -> None:
-        while self._is_leader and not self._stopping:
+        while self._leadership.is_held and not self._stopping:
 
             def claim(transaction: Transaction) -> Work | None:
                 connection, timing = transaction.connection, self._endings.timing

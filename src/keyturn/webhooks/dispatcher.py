@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from keyturn.audit.leaf import SYSTEM, Leaf
-from keyturn.errors import ConflictError, KeyturnError
+from keyturn.errors import KeyturnError
 from keyturn.kernel.secret import random_bytes
-from keyturn.storage import election
+from keyturn.storage.leadership import Leadership
 from keyturn.storage.transaction import ChangeKind, Entry
 from keyturn.webhooks import delivery_store, outbox, rules, signature, store
 from keyturn.webhooks.model import ACTIVE, DISABLED, Attempt, Delivery, Endpoint
@@ -96,11 +96,16 @@ class Dispatcher:
         """Stand for election as `holder`, this worker's node id; `chance` replaces the random part of the waits."""
         self._database = database
         self._keyring = keyring
-        self._holder = holder
         self._sender = sender
         self._chance = chance or _random
-        self._lease_until = 0.0
-        self._stand_after = 0.0
+        self._leadership = Leadership(
+            database,
+            ELECTION,
+            holder,
+            seconds=LEASE_SECONDS,
+            stand_again_seconds=STAND_AGAIN_SECONDS,
+            took_over=self._take_over,
+        )
         self._retain_after = 0.0
         self._seen: outbox.Look | None = None
         self._woken = asyncio.Event()
@@ -111,7 +116,7 @@ class Dispatcher:
     def health(self) -> DispatcherHealth:
         """How it is doing."""
         return DispatcherHealth(
-            leader=self._is_leader,
+            leader=self._leadership.is_held,
             delivered=self._delivered,
             failed=self._failed,
             dead=self._dead,
@@ -139,7 +144,7 @@ class Dispatcher:
         now = self._database.clock.now()
         seen, busy = self._seen, self._busy()
         # Who does not lead looks after claims too: their leader may have been killed.
-        claimed = not self._is_leader
+        claimed = not self._leadership.is_held
 
         def look(connection: Connection) -> tuple[outbox.Look, list[str]]:
             found = outbox.look(connection, seen)
@@ -150,9 +155,9 @@ class Dispatcher:
         found, due = await self._database.read(look)
         self._seen, has_news = found, found.has_news
         retains = self._database.clock.boottime() >= self._retain_after
-        if not (has_news or due or retains or (self._sending and self._is_leader)):
+        if not (has_news or due or retains or (self._sending and self._leadership.is_held)):
             return 0
-        if not await self._lead():
+        if not await self._leadership.lead():
             return 0
         if retains:
             await self._retain()
@@ -169,43 +174,13 @@ class Dispatcher:
 
     # --- leading -------------------------------------------------------------------------------------------------
 
-    @property
-    def _is_leader(self) -> bool:
-        return self._database.clock.boottime() < self._lease_until
-
-    async def _lead(self) -> bool:
-        """Have the lease, taking or extending it when half of it is over."""
-        now = self._database.clock.boottime()
-        if now < self._lease_until - LEASE_SECONDS / 2:
-            return True
-        if not self._is_leader and now < self._stand_after:
-            return False
-        takes_over = not self._is_leader
-
-        def stand(transaction: Transaction) -> bool:
-            connection, at = transaction.connection, transaction.now
-            if not election.stand(connection, ELECTION, self._holder, LEASE_SECONDS, at):
-                return False
-            if takes_over:
-                delivery_store.release_all(connection, at, [one.delivery.id for one in self._sending.values()])
-            return True
-
-        try:
-            elected = await self._database.write(stand)
-        except ConflictError:
-            return False
-        if elected.value:
-            self._lease_until = now + LEASE_SECONDS
-            return True
-        self._lease_until, self._stand_after = 0.0, now + STAND_AGAIN_SECONDS
-        return False
+    def _take_over(self, transaction: Transaction) -> None:
+        mine = [one.delivery.id for one in self._sending.values()]
+        delivery_store.release_all(transaction.connection, transaction.now, mine)
 
     async def _resign(self) -> None:
-        if not self._is_leader:
-            return
-        self._lease_until = 0.0
         try:
-            await self._database.write(lambda t: election.resign(t.connection, ELECTION, self._holder))
+            await self._leadership.resign()
         except KeyturnError:
             self._failures += 1
 
