@@ -20,6 +20,8 @@ Resource names, matched with `keyturn.kernel.match`:
     login_method/<name>                    login_role/<method>/<role>           login_token/<id>
     credential_source/<name>               credential_role/<source>/<role>      lease/<source>/<role>/<id>
     workspace_key/<id>
+    finding/<id>, finding/report, finding/match
+    leak_policy/<name>                     leak_intake/<name>   decoy/<name>
     ~instance/workspace/<name>             what concerns the whole installation; `~` is matched by no wildcard
     ~instance/root_key/<id>                ~instance/credential_source/machine
 

@@ -44,6 +44,10 @@ class ChangeKind(StrEnum):
     LOGIN = "login"
     CREDENTIAL = "credential"
     LEASE = "lease"
+    FINDING = "finding"
+    LEAK_POLICY = "leak_policy"
+    LEAK_INTAKE = "leak_intake"
+    DECOY = "decoy"
     WORKSPACE_KEY = "workspace_key"
     AUDIT = "audit"
 

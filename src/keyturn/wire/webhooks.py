@@ -33,7 +33,7 @@ _UNTOLD: Final = frozenset(
         Action.LOGIN_TOKEN_RENEW,
     }
 )
-_READING: Final = frozenset({"read", "list", "explain", "verify", "export"})
+_READING: Final = frozenset({"read", "list", "explain", "match", "verify", "export"})
 EVENT_TYPES: Final = frozenset(
     action for action in Action if action not in _UNTOLD and action.partition(".")[2] not in _READING
 )

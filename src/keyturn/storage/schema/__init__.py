@@ -27,6 +27,15 @@ from keyturn.storage.schema.keys import (
     keyspace,
     plan,
 )
+from keyturn.storage.schema.leaks import (
+    decoy,
+    finding,
+    finding_event,
+    finding_place,
+    leak_intake,
+    leak_policy,
+    leak_scan,
+)
 from keyturn.storage.schema.leases import (
     credential_role,
     credential_source,
@@ -91,8 +100,12 @@ __all__ = [
     "change_head",
     "credential_role",
     "credential_source",
+    "decoy",
     "election",
     "fact",
+    "finding",
+    "finding_event",
+    "finding_place",
     "guard",
     "idempotency",
     "issued_key",
@@ -101,6 +114,9 @@ __all__ = [
     "key_version",
     "keyspace",
     "last_used",
+    "leak_intake",
+    "leak_policy",
+    "leak_scan",
     "lease",
     "login_method",
     "login_replay",

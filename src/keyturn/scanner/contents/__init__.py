@@ -1,0 +1,1 @@
+"""Contents: what a document holds, opened in memory and within bounds."""

@@ -1,0 +1,1 @@
+"""The engine: where in some bytes a rule matches."""

@@ -1,0 +1,1 @@
+"""Hooks: what git runs, and how it is installed."""

@@ -1,0 +1,185 @@
+"""What the scanner passes from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol, TypeAlias
+
+from keyturn.kernel.secret import Secret
+from keyturn.scanner.ruleset.model import Rule
+
+Bytes: TypeAlias = bytes | memoryview
+"""What is scanned; a memory map is given as a memory view."""
+
+
+class Certainty(StrEnum):
+    """How sure it is that a finding is a secret, and whose: only the first two ever start an action by themselves."""
+
+    OWN = "own"
+    """A key of Keyturn's format with its check; a server knows exactly which one it is."""
+    HELD = "held"
+    """Equals a secret that a server holds."""
+    PROVIDER = "provider"
+    """Looks like a key of a known provider."""
+    GENERIC = "generic"
+    """Is named and looks like a secret."""
+
+
+class Context(StrEnum):
+    """Where a key stands; a finding has every one that applies."""
+
+    SOURCE = "source"
+    TEST = "test"
+    FIXTURE = "fixture"
+    EXAMPLE = "example"
+    DOCUMENTATION = "documentation"
+    CONFIGURATION = "configuration"
+    ENVIRONMENT_FILE = "environment-file"
+    CLIENT_BUNDLE = "client-bundle"
+    SOURCE_MAP = "source-map"
+    IMAGE_LAYER = "image-layer"
+    IMAGE_CONFIG = "image-config"
+    CI_LOG = "ci-log"
+    CI_CONFIGURATION = "ci-configuration"
+    BINARY = "binary"
+    ARCHIVE = "archive"
+    HISTORY = "history"
+    DELETED = "deleted"
+    STAGED = "staged"
+    PUBLIC = "public"
+
+
+class Problem(StrEnum):
+    """Why something was not scanned, or not whole."""
+
+    UNREADABLE = "unreadable"
+    """An error: the run is no pass."""
+    CORRUPT = "corrupt"
+    """An error: the run is no pass."""
+    BOUND = "bound"
+    """A bound of depth, bytes, ratio or members was hit."""
+    MISSING = "missing"
+    """A partial or shallow clone lacks it, or it is of a submodule."""
+    SKIPPED = "skipped"
+    """Nothing that can be scanned: a FIFO, a device, a link."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One thing that was not scanned, or not whole; `detail` is a sentence without secrets."""
+
+    problem: Problem
+    path: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    r"""Some bytes and where they are from.
+
+    `path` is as a person reads it: relative to what was scanned, bytes that are no UTF-8 written as `\xNN`.
+    `members` lead from the file at `path` into it: the member of an archive, the member of that one.
+    `blob` and `commit` are git's object names, empty outside of histories; `commit` is the one that introduced it.
+    `first_line` is the number of the first line of `data`, for a document that is a part of a file.
+    """
+
+    data: Bytes
+    path: str
+    members: tuple[str, ...] = ()
+    blob: str = ""
+    commit: str = ""
+    committed_at: float | None = None
+    first_line: int = 1
+    contexts: frozenset[Context] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """Where a rule matched in some bytes: the whole match, and the secret in it; offsets are half open."""
+
+    rule: Rule
+    start: int
+    end: int
+    secret_start: int
+    secret_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a finding stands; lines and columns count from 1, a column counts bytes."""
+
+    path: str
+    line: int
+    column: int
+    end_line: int
+    members: tuple[str, ...] = ()
+    encodings: tuple[str, ...] = ()
+    blob: str = ""
+    commit: str = ""
+    committed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose key it is, as a server told."""
+
+    finding: str = ""
+    keyspace: str = ""
+    key: str = ""
+    secret_path: str = ""
+    field: str = ""
+    owner: str = ""
+    environment: str = ""
+    state: str = ""
+    next_command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One secret at one place.
+
+    `fingerprint` is that of the secret's content and its rule's family; see `fingerprints`.
+    `line_text` is the line with every secret of it masked.
+    """
+
+    rule: Rule
+    certainty: Certainty
+    secret: Secret
+    masked: str
+    fingerprint: str
+    place: Place
+    contexts: frozenset[Context] = frozenset()
+    environment: str = ""
+    line_text: str = ""
+    owner: Owner | None = None
+    verdict: str = "report"
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run found; `ignored` were judged before, by a baseline or a comment."""
+
+    findings: list[Finding] = field(default_factory=list)
+    ignored: list[Finding] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    documents: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+Batch: TypeAlias = tuple[str | bytes, ...] | tuple[tuple[str, ...], ...]
+"""A piece of a source that one worker takes: small, and picklable."""
+
+
+class Source(Protocol):
+    """Where documents come from.  It is made in one process and read in several, so it holds no open file."""
+
+    def batches(self) -> Iterator[Batch | Notice]:
+        """Name everything there is, in pieces of similar cost; raises `KeyturnError` when it cannot be read at all."""
+        ...
+
+    def documents(self, batch: Batch) -> Iterator[Document | Notice]:
+        """Read the documents of a piece, one at a time; what cannot be read is a notice."""
+        ...

@@ -1,0 +1,1 @@
+"""Reporting: the same findings in the forms that others read."""

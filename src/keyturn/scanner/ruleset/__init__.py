@@ -1,0 +1,1 @@
+"""Rules: what a leaked key looks like."""

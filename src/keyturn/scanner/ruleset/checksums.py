@@ -1,0 +1,61 @@
+"""Checks that some providers put into their keys: a match with a wrong one is none.
+
+Each names its source.  `verify` gets the whole secret; `check_of` what stands before the check, and makes samples.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from keyturn.kernel.secret import BASE62
+from keyturn.kernel.tokenformat import version_id_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """One provider's check."""
+
+    verify: Callable[[bytes], bool]
+    check_of: Callable[[str], str]
+
+
+def _base62(number: int, width: int) -> str:
+    digits = ""
+    while number:
+        number, digit = divmod(number, 62)
+        digits = BASE62[digit] + digits
+    return digits.rjust(width, "0")
+
+
+def _after_prefix(token: str) -> str:
+    return token.rpartition("_")[2]
+
+
+def _crc32_base62(token: str) -> str:
+    """CRC-32 of what follows the prefix, six base62 digits.
+
+    Source: GitHub, "Behind GitHub's new authentication token formats", 2021; npm took it over.
+    """
+    return _base62(zlib.crc32(_after_prefix(token).encode()), 6)
+
+
+def _verify_crc32_base62(secret: bytes) -> bool:
+    text = secret.decode("latin-1")
+    return text[-6:] == _crc32_base62(text[:-6])
+
+
+def _keyturn_check(token: str) -> str:
+    """CRC-32 of everything before; see `keyturn.kernel.tokenformat`."""
+    return _base62(zlib.crc32(token.encode()), 6)
+
+
+CHECKSUMS: Final[dict[str, Checksum]] = {
+    "keyturn": Checksum(lambda secret: version_id_of(secret.decode("latin-1")) is not None, _keyturn_check),
+    "crc32-base62": Checksum(_verify_crc32_base62, _crc32_base62),
+}
+"""Every checksum by the name that rules use."""
