@@ -53,12 +53,15 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     secret_group  which group is the secret; 0: the first one that matched, or the whole match when there is none
     family        what fingerprints are made under, so that they outlive a rule's renaming; empty: the id
     environment   `production`, `test` or empty: what the format itself says
-    entropy       least Shannon entropy of the secret, in bits a character; 0: not looked at
+    entropy       the secret's Shannon entropy in bits a character has to be above it; 0: not looked at
     checksum      a name in `checksums`: a match whose check is wrong is none
-    keywords      in lower case; one of them stands in every match: an engine without hyperscan looks for them first
+    keywords      in lower case; one of them has to stand in the document, whatever its case.  In a rule of ours one stands
+                  in every match; in a foreign one it may stand anywhere else
     window        most bytes that a match can be long
     path          the document's path has to match it
-    generic       its findings are of certainty `generic`: weighed by name, entropy and characters
+    generic       its findings are of certainty `generic`, and give way to another rule's; ours are weighed by name,
+                  entropy and characters
+    component     it counts only as what another rule requires, and is not reported itself
     revoke        a page or command by which a holder revokes one
     source        where the format is documented
     """
@@ -78,6 +81,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     window: int = WINDOW_DEFAULT
     path: str = ""
     generic: bool = False
+    component: bool = False
     allow: tuple[Allowlist, ...] = ()
     requires: tuple[Required, ...] = ()
     about: str = ""
