@@ -83,6 +83,8 @@ class Document:
     `members` lead from the file at `path` into it: the member of an archive, the member of that one.
     `blob` and `commit` are git's object names, empty outside of histories; `commit` is the one that introduced it.
     `first_line` is the number of the first line of `data`, for a document that is a part of a file.
+    `lead` and `tail` are how many bytes at its start and end are there as surroundings alone: a secret that begins in
+    them is reported by the document that has them as its own, so that one on a border is found once.
     """
 
     data: Bytes
@@ -93,6 +95,8 @@ class Document:
     committed_at: float | None = None
     first_line: int = 1
     contexts: frozenset[Context] = frozenset()
+    lead: int = 0
+    tail: int = 0
 
 
 @dataclass(frozen=True, slots=True)
