@@ -54,8 +54,36 @@ def _keyturn_check(token: str) -> str:
     return _base62(zlib.crc32(token.encode()), 6)
 
 
+def _grafana_check(token: str) -> str:
+    """CRC-32 of everything before the last underscore, in hex, least significant byte first.
+
+    Source: grafana/grafana, pkg/components/satokengen.
+    """
+    return zlib.crc32(token.removesuffix("_").encode()).to_bytes(4, "little").hex()
+
+
+def _verify_grafana(secret: bytes) -> bool:
+    text = secret.decode("latin-1")
+    return text[-8:] == _grafana_check(text[:-8])
+
+
+def _matrix_check(token: str) -> str:
+    """CRC-32 of everything before the last underscore, in six base62 digits.
+
+    Source: element-hq/synapse, handlers/auth.py, "syt_{local part}_{random}_{check}".
+    """
+    return _base62(zlib.crc32(token.removesuffix("_").encode()), 6)
+
+
+def _verify_matrix(secret: bytes) -> bool:
+    text = secret.decode("latin-1")
+    return text[-6:] == _matrix_check(text[:-6])
+
+
 CHECKSUMS: Final[dict[str, Checksum]] = {
     "keyturn": Checksum(lambda secret: version_id_of(secret.decode("latin-1")) is not None, _keyturn_check),
     "crc32-base62": Checksum(_verify_crc32_base62, _crc32_base62),
+    "grafana": Checksum(_verify_grafana, _grafana_check),
+    "matrix": Checksum(_verify_matrix, _matrix_check),
 }
 """Every checksum by the name that rules use."""
