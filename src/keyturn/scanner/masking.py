@@ -1,0 +1,131 @@
+"""What may be shown of a secret: the letters that every secret of its rule begins with, and how long it is."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from keyturn.scanner.ruleset.model import Rule
+
+MASK: Final = "…"
+LINE_BYTES_MAX: Final = 160
+"""How much of a line is shown, at most, around a secret."""
+
+_PREFIX_MAX: Final = 32
+_SPECIAL: Final = frozenset(".^$*+?{}[]\\|()")
+_ALTERNATIVES: Final = re.compile(r"\(\?:([\w\-|]+)\)(?![?*{])")
+_SHORTEST_REPEATED: Final = 4
+
+
+def masked(rule: Rule, secret: bytes) -> str:
+    """Return the literal beginning that the rule gives away, and the count of characters: never the end of it."""
+    if not secret:
+        return ""
+    text = secret.decode("utf-8", "replace")
+    prefix = _shown_prefix(rule, text)
+    count = len(text)
+    return f"{prefix}{MASK}({count} character{'' if count == 1 else 's'})"
+
+
+def _shown_prefix(rule: Rule, text: str) -> str:
+    lowered = text.lower()
+    for literal in literal_prefixes(rule.regex, rule.secret_group):
+        # What is nearly the whole secret is not its prefix, whatever the rule says.
+        if lowered.startswith(literal.lower()) and 2 * len(literal) <= len(text):
+            return text[: len(literal)]
+    return ""
+
+
+@lru_cache(maxsize=1024)
+def literal_prefixes(regex: str, group: int) -> tuple[str, ...]:
+    """Return the texts that the secret of a regular expression begins with, as it says so itself; longest first."""
+    start = _group_start(regex, group or 1)
+    if start is None:
+        start = 0 if group == 0 else len(regex)
+    found = {prefix[:_PREFIX_MAX] for prefix in _prefixes(regex, start)} - {""}
+    return tuple(sorted(found, key=len, reverse=True))
+
+
+def _group_start(regex: str, group: int) -> int | None:
+    seen, at, in_class = 0, 0, False
+    while at < len(regex):
+        char = regex[at]
+        if char == "\\":
+            at += 2
+            continue
+        if in_class:
+            in_class = char != "]"
+        elif char == "[":
+            in_class = True
+            at += 1 if regex[at + 1 : at + 2] == "]" else 0
+        elif char == "(" and (regex[at + 1 : at + 2] != "?" or regex.startswith("(?P<", at)):
+            seen += 1
+            if seen == group:
+                return regex.index(">", at) + 1 if regex.startswith("(?P<", at) else at + 1
+        at += 1
+    return None
+
+
+def _prefixes(regex: str, at: int) -> Iterator[str]:
+    prefix = ""
+    while at < len(regex):
+        alternatives = _ALTERNATIVES.match(regex, at)
+        if alternatives is not None:
+            for one in alternatives[1].split("|"):
+                for rest in _prefixes(regex, alternatives.end()):
+                    yield prefix + one + rest
+            return
+        literal, after = _literal(regex, at)
+        # A character that may be missing, or comes several times, is no part of the beginning.
+        if not literal or regex[after : after + 1] in {"?", "*", "{", "|"}:
+            break
+        prefix += literal
+        if regex[after : after + 1] == "+":
+            break
+        at = after
+    yield prefix
+
+
+def _literal(regex: str, at: int) -> tuple[str, int]:
+    if regex.startswith("\\b", at):
+        literal, after = _literal(regex, at + 2)
+        return literal, after
+    char = regex[at : at + 1]
+    if char == "\\":
+        escaped = regex[at + 1 : at + 2]
+        return ("", at) if escaped.isalnum() else (escaped, at + 2)
+    return ("", at) if char in _SPECIAL else (char, at + 1)
+
+
+def masked_line(window: bytes, spans: Iterable[tuple[int, int, str]], secrets: Iterable[bytes]) -> str:
+    """Return a piece of a line with every span, and every further occurrence of the secrets, masked.
+
+    A span is where something secret stands in the piece, half open, perhaps beyond its ends, and what stands for it.
+    """
+    taken = sorted([*spans, *_repeated(window, secrets)])
+    parts, at = [], 0
+    for start, end, shown in taken:
+        if end <= at:
+            continue
+        if start >= at:
+            parts += [window[at : max(start, 0)], shown.encode()]
+        at = max(at, end)
+    parts.append(window[at:])
+    return _one_line(b"".join(parts))
+
+
+def _repeated(window: bytes, secrets: Iterable[bytes]) -> Iterator[tuple[int, int, str]]:
+    for secret in {one for one in secrets if len(one) >= _SHORTEST_REPEATED}:
+        at = window.find(secret)
+        while at >= 0:
+            yield at, at + len(secret), MASK
+            at = window.find(secret, at + 1)
+
+
+def _one_line(raw: bytes) -> str:
+    text = raw.decode("utf-8", "replace").replace("\t", " ").strip()
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
