@@ -85,6 +85,8 @@ class Document:
     `first_line` is the number of the first line of `data`, for a document that is a part of a file.
     `lead` and `tail` are how many bytes at its start and end are there as surroundings alone: a secret that begins in
     them is reported by the document that has them as its own, so that one on a border is found once.
+    `lines` are those that are new, as first and last numbers in the file: what touches none of them was there before,
+    and is not reported; empty for a document that is new as a whole.
     """
 
     data: Bytes
@@ -97,6 +99,7 @@ class Document:
     contexts: frozenset[Context] = frozenset()
     lead: int = 0
     tail: int = 0
+    lines: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
