@@ -76,6 +76,7 @@ class Reporters:
         self._unauthenticated = unauthenticated
         self._boottime = boottime
         self._published: dict[str, _Published] = {}
+        self._failed: dict[str, float] = {}
         self._reading = asyncio.Lock()
 
     async def receive(
@@ -123,6 +124,9 @@ class Reporters:
         known = held is not None and any(one.key_identifier == identifier for one in held.keys)
         if held is not None and age is not None and age < (FRESH_SECONDS if known else AGAIN_SECONDS):
             return held.keys
+        failed = self._failed.get(url)
+        if failed is not None and self._boottime() - failed < AGAIN_SECONDS:
+            return _usable(held, known=known)
         try:
             answer = await self._fetcher.get(url, ca_pem=None, bytes_max=KEYS_BYTES_MAX)
             if answer.status != 200:
@@ -130,13 +134,19 @@ class Reporters:
             keys = partner.read_keys(answer.body)
         except (FetchError, InputError) as error:
             _log.warning("the keys of reporters cannot be read", url=url, reason=str(error)[:200])
-            # Keys that were proven once still are: a reporter's outage must not lose its reports.
-            if held is not None and known:
-                return held.keys
-            raise UnavailableError(
-                "the keys that reports are signed with cannot be read",
-                code="reporter_keys_unavailable",
-                hint="pin the keys in the intake, or let the server reach their address",
-            ) from None
+            self._failed[url] = self._boottime()
+            return _usable(held, known=known)
         self._published[url] = _Published(keys, self._boottime())
+        self._failed.pop(url, None)
         return keys
+
+
+def _usable(held: _Published | None, *, known: bool) -> tuple[PublicKey, ...]:
+    """Return the keys that were read before: an outage of who publishes them must not lose its reports."""
+    if held is not None and known:
+        return held.keys
+    raise UnavailableError(
+        "the keys that reports are signed with cannot be read",
+        code="reporter_keys_unavailable",
+        hint="pin the keys in the intake, or let the server reach their address",
+    )
