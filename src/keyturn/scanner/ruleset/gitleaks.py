@@ -23,11 +23,10 @@ from msgspec.structs import replace
 from keyturn.errors import InputError
 from keyturn.scanner.ruleset.loose import Table, parse
 from keyturn.scanner.ruleset.model import Allowlist, Required, Rule, Ruleset
-from keyturn.scanner.ruleset.width import widest_match
 
 EXTEND_DEPTH: Final = 2
-WINDOW_UNBOUNDED: Final = 128 << 10
-"""The window of a rule whose matches have no bound: gitleaks reads in fragments that are not longer."""
+WINDOW: Final = 128 << 10
+"""Most bytes of a match that its expression does not bound: gitleaks reads in fragments that are not longer."""
 INLINE_ALLOW: Final = ("gitleaks:allow",)
 _CONDITIONS: Final[dict[str, Literal["any", "all"]]] = {"": "any", "OR": "any", "||": "any", "AND": "all", "&&": "all"}
 _TARGETS: Final[dict[str, Literal["secret", "match", "line"]]] = {
@@ -213,11 +212,10 @@ def _finished(rule: Rule, file: _File, name: str) -> Rule:
     for one in rule.requires:
         if one.rule not in file.rules:
             raise InputError(f"rule {rule.id} of {name} requires {one.rule}, and there is none", field=rule.id)
-    width = widest_match(rule.regex)
     return replace(
         rule,
         title=rule.title or rule.id,
-        window=WINDOW_UNBOUNDED if width is None else min(max(width, 1), WINDOW_UNBOUNDED),
+        window=WINDOW,
         generic="generic" in rule.id.lower(),
     )
 

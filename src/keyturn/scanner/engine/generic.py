@@ -1,0 +1,170 @@
+"""Whether a value that is named like a secret is one: the rules of `data/generic.toml` are weighed here.
+
+A value counts when nothing says otherwise, in this order:
+
+    path       lock files and translations hold none; in code only what stands in quotes is a value
+    name       a checksum, an id, a public key, a file or a page's token is not what its neighbour words promise
+    shape      a reference, a call, an identifier, a path, an address or a stand-in is no value
+    mixture    words and sequences explain little of it, and the rest is mixed as random characters are
+
+A word inside a long random value explains little of it, so that none is dropped for what it happens to hold.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from functools import cache, lru_cache
+from typing import Any, Final
+
+from keyturn.scanner.engine.randomness import Mixture, mixture
+from keyturn.scanner.ruleset.model import Rule
+
+PROVIDER: Final = "generic"
+"""The provider of the rules that are weighed; a foreign rule file's generic rules have allowlists of their own."""
+NAME_BYTES_MAX: Final = 160
+_QUOTES: Final = b"\"'`>"
+
+
+class Ground(Enum):
+    """What sort of file a value stands in."""
+
+    BARREN = "barren"
+    """Nothing there is a secret: lock files, translations, style sheets."""
+    CODE = "code"
+    """A bare value is an expression."""
+    TEST = "test"
+    """Values are made up: only what looks like a real key counts."""
+    CONFIGURATION = "configuration"
+    """A bare value is a value."""
+    OTHER = "other"
+
+
+def weigh(rule: Rule, match: bytes, secret: bytes, path: str) -> bool:
+    """Tell whether a match of a generic rule is a secret; a match of any other rule is."""
+    if rule.provider != PROVIDER:
+        return True
+    ground = ground_of(path)
+    at = match.rfind(secret)
+    name, quoted = match[max(0, at - NAME_BYTES_MAX) : at], match[at - 1 : at] in _QUOTES and at > 0
+    if ground is Ground.BARREN or (not quoted and ground is Ground.CODE):
+        return False
+    if _patterns().harmless_name.search(name) or _patterns().no_value.search(secret):
+        return False
+    made_of = mixture(secret)
+    if _patterns().password.search(name):
+        return _is_password(made_of, secret, ground, quoted=quoted)
+    return _is_token(made_of, secret, ground)
+
+
+def _is_token(made_of: Mixture, secret: bytes, ground: Ground) -> bool:
+    """Tell whether a value is as a generator makes them."""
+    strict = ground is Ground.TEST
+    if made_of.unexplained < (20 if strict else 12) or made_of.explained * 2 > made_of.length:
+        return False
+    if _patterns().hexadecimal.search(secret):
+        return made_of.length >= (32 if strict else 20) and made_of.entropy >= 3.0 and made_of.letters >= 2
+    alphabetic = made_of.digits == 0
+    if made_of.letters < 3 or (alphabetic and not (made_of.lower and made_of.upper)):
+        return False
+    changes = made_of.changes / max(1, made_of.letters + made_of.digits - 1)
+    return made_of.entropy >= (3.6 if strict else 3.3) and changes >= (0.35 if alphabetic else 0.25)
+
+
+def _is_password(made_of: Mixture, secret: bytes, ground: Ground, *, quoted: bool) -> bool:
+    """Tell whether a value is as a person or a generator makes passwords."""
+    if _is_token(made_of, secret, ground):
+        return True
+    if ground in {Ground.TEST, Ground.OTHER} or made_of.length > 40:
+        return False
+    unexplained = made_of.unexplained + made_of.others
+    if made_of.explained * 3 > made_of.length * 2 or unexplained < 5 or made_of.entropy < 2.5:
+        return False
+    return made_of.classes >= (3 if quoted or ground is Ground.CONFIGURATION else 4) and made_of.digits > 0
+
+
+@lru_cache(maxsize=512)
+def ground_of(path: str) -> Ground:
+    """Tell what sort of file a path names; without one it is taken for what prints settings."""
+    if not path:
+        return Ground.CONFIGURATION
+    told, patterns = path.lower().encode("utf-8", "replace"), _patterns()
+    if patterns.barren.search(told):
+        return Ground.BARREN
+    if patterns.test.search(told):
+        return Ground.TEST
+    if patterns.code.search(told):
+        return Ground.CODE
+    return Ground.CONFIGURATION if patterns.configuration.search(told) else Ground.OTHER
+
+
+class _Patterns:
+    """The expressions above, compiled once."""
+
+    def __init__(self) -> None:
+        self.barren = _compiled(_BARREN)
+        self.test = _compiled(_TEST)
+        self.code = _compiled(_CODE)
+        self.configuration = _compiled(_CONFIGURATION)
+        self.harmless_name = _compiled(_HARMLESS_NAME)
+        self.no_value = _compiled(_NO_VALUE)
+        self.password = _compiled(_SPOKEN_WORD)
+        self.hexadecimal = _compiled(r"^(?:0x)?[0-9a-f]+$")
+
+
+@cache
+def _patterns() -> _Patterns:
+    return _Patterns()
+
+
+def _compiled(regex: str) -> Any:  # noqa: ANN401 -- re2 ships no types
+    import re2
+
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.case_sensitive = False
+    return re2.compile(regex.encode(), options)
+
+
+_BARREN: Final = (
+    r"(?:^|/)(?:[\w.-]*\.lock|[\w.-]*[.-]lock\.(?:json|ya?ml|hcl)|npm-shrinkwrap\.json|go\.(?:sum|mod)|gradle\.lockfile)$"
+    r"|(?:^|/)(?:i18n|l10n|locales?|translations?|languages?|lang)/"
+    r"|(?:^|/)(?:messages|strings|translations?)[\w-]*\.(?:properties|json|ya?ml|xml|js|ts)$"
+    r"|\.(?:po|pot|mo|xlf|xliff|resx|strings|arb|svg|s?css|less|sass|snap|lockb|sum|sha\d+|md5|asc|sig|pem|crt|cer|tsv"
+    r"|bib|tex|ipa|ttf|woff2?)$"
+)
+_TEST: Final = (
+    r"(?:^|[/._-])(?:tests?|specs?|testing|testdata|test[_-]?utils?|fixtures?|mocks?|stubs?|__tests__|e2e|examples?|samples?"
+    r"|demos?|cassettes?|try|conftest|docs?|documentation|snapshots?|benchmarks?|golden|vectors?|wycheproof)(?:[/._-]|$)"
+    r"|(?:test|spec)s?\.(?:jsx?|tsx?|py|go|rb|java|kt|cs|php|rs|lua|swift|scala|c|cc|cpp|h)$"
+    r"|\.(?:md|mdx|rst|adoc|markdown|rdoc|pod|http|feature|t)$"
+)
+_CODE: Final = (
+    r"\.(?:[cm]?jsx?|[cm]?tsx?|py[iw]?|go|rb|java|kts?|cs|php|rs|lua|swift|scala|sc|c|cc|cpp|cxx|hh?|hpp|m|mm|pl|pm|ex"
+    r"|exs|erl|hs|ml|fs|vb|clj[cs]?|dart|groovy|gradle|jl|r|sol|vue|svelte|astro|html?|jinja2?|j2|erb|haml|slim|ejs|hbs"
+    r"|sql|proto|graphql|gql|tf|hcl|cue|nix|zig|nim|map|json[5c]?|toml|xml|xsd|wsdl|ps1|psm1|vim|el|rego|bzl|mk|am|ac|cmake)$"
+)
+_CONFIGURATION: Final = (
+    r"(?:^|/)(?:\.env[\w.-]*|[\w.-]*\.(?:env|ya?ml|ini|cfg|conf|config|properties|cnf|rc|sh|bash|zsh|fish|bat|cmd|envrc"
+    r"|tfvars|netrc|pgpass|credentials|service|plist|reg|npmrc|pypirc|txt|log)"
+    r"|dockerfile[\w.-]*|[\w.-]*credentials|\.?\w*rc|makefile|jenkinsfile|procfile|config)$"
+)
+_HARMLESS_NAME: Final = (
+    r"public|pub_?key|(?:^|[_.-]|[a-z0-9])(?:key|token|secret|credential|password|access)s?[_.-]?(?:ids?|refs?|names?|paths?|files?"
+    r"|dirs?|ur[li]s?|endpoints?|types?|kinds?|headers?|prefix(?:es)?|suffix(?:es)?|formats?|patterns?|regexp?|columns?|fields?"
+    r"|labels?|titles?|text|desc\w*|messages?|placeholder|hints?|help|lengths?|size|count|limit|ttl|expir\w*|lifetime"
+    r"|timeout|policy|policies|scopes?|roles?|version|index|status|state|usage|algorithm|alg|class|mode|strategy|provider"
+    r"|sources?|backends?|stores?|arn|param\w*|input|error|hash(?:es|ed)?|digests?|fingerprint|sha\d*|md5|checksum)[\"'`\]]*\s*"
+    r"(?:=|:)|hash|digest|checksum|sha(?:\d|sum)|md5|integrity|fingerprint|etag|csrf|xsrf|nonce|page[_.-]?token"
+    r"|next[_.-]?token|continuation|cursor|sync[_.-]?token|idempoten|design[_.-]?token|cache[_.-]?key|partition|primary[_.-]?key"
+    r"|foreign[_.-]?key|sort[_.-]?key|keyword|site[_.-]?key|recaptcha|captcha|author\b|monkey|passenger|passive|compass|bypass"
+    r"|passthrough|accessor|commit|revision|tokenize|cancel\w*token|lock[_.-]?token|invalid|wrong|expected|token_?address"
+)
+_NO_VALUE: Final = (
+    r"[$#%@]\{|\{\{|\}\}|\$\(|<%|%>|%\(|%[sdvq]\b|^\$[a-z_][\w.:]*$|^%\w+%$|^[<\[(&*!]|\.\.\.|\*\*\*|\x{e2}\x{80}\x{a6}|x{5}|\?\?\?"
+    r"|process\.env|os\.environ|getenv|\benv[.\[(]|secrets?\.|vault[:.]|^(?:ref|arn|file|env|ssm|sops|op|projects)[+:/]"
+    r"|^[\w.$:]+\(|^\{|\}$|::|->|=>|://"
+    r"|^[a-z_][\w$]*(?:\??\.[a-z_][\w$-]*)+$|^(?:\.{0,2}|~|[a-z]:)[/\\]|^[\w.-]+(?:/[\w.-]+)*\.[a-z]{1,5}[0-9]?$"
+    r"|^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$|^\d[\d.:,_-]*$|^0x[0-9a-f]{1,16}$|^[\w.+-]+@[\w-]+\.[\w.]+$"
+    r"|^(?:hmac[-_]|scram-)?sha-?(?:1|256|384|512)(?:[-_:]|$)|EXAMPLE(?:KEY)?$|^A[KS]IA[0-9A-Z]{16}$|^\$2[aby]\$|^\{\w+\}|^pbkdf2|^(?:application|text|image)/|^ssh-(?:rsa|ed25519)|^AAAA[BCE]3Nz"
+)
+_SPOKEN_WORD: Final = r"pass(?:word|wd|phrase|code)?\b|pass(?:word|wd|phrase)|pwd|pass[_.-]"
