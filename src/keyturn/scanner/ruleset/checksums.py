@@ -49,6 +49,23 @@ def _verify_crc32_base62(secret: bytes) -> bool:
     return text[-6:] == _crc32_base62(text[:-6])
 
 
+def _crc32_base36(token: str) -> str:
+    """CRC-32 of everything before, an instance's own prefix with it, seven digits of 0-9a-z.
+
+    Source: GitLab's design document "Routable tokens", and `Authn::TokenField::Generator::RoutableToken` of GitLab.
+    """
+    number, digits = zlib.crc32(token.encode("latin-1")), ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = BASE62[digit].lower() + digits
+    return digits.rjust(7, "0")
+
+
+def _verify_gitlab_routable(secret: bytes) -> bool:
+    text = secret.decode("latin-1")
+    return text[-7:] == _crc32_base36(text[:-7])
+
+
 def _keyturn_check(token: str) -> str:
     """CRC-32 of everything before; see `keyturn.kernel.tokenformat`."""
     return _base62(zlib.crc32(token.encode()), 6)
@@ -83,6 +100,7 @@ def _verify_matrix(secret: bytes) -> bool:
 CHECKSUMS: Final[dict[str, Checksum]] = {
     "keyturn": Checksum(lambda secret: version_id_of(secret.decode("latin-1")) is not None, _keyturn_check),
     "crc32-base62": Checksum(_verify_crc32_base62, _crc32_base62),
+    "gitlab-routable": Checksum(_verify_gitlab_routable, _crc32_base36),
     "grafana": Checksum(_verify_grafana, _grafana_check),
     "matrix": Checksum(_verify_matrix, _matrix_check),
 }
