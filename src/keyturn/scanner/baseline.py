@@ -14,7 +14,7 @@ A finding is recognised wherever it moves, and is a new one when its secret chan
 
 from __future__ import annotations
 
-import datetime
+from datetime import date
 import json
 import re
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -41,7 +41,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     rule: str = ""
     path: str = ""
-    until: datetime.date | None = None
+    until: date | None = None
     reason: str = ""
 
 
@@ -52,7 +52,7 @@ class Baseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     salt: Annotated[str, Meta(pattern=_SALT)]
     findings: dict[str, Entry] = {}
 
-    def accepts(self, fingerprint: str, today: datetime.date) -> bool:
+    def accepts(self, fingerprint: str, today: date) -> bool:
         """Tell whether a finding was judged, and that still holds."""
         entry = self.findings.get(fingerprint)
         return entry is not None and (entry.until is None or today <= entry.until)
@@ -88,9 +88,7 @@ def updated(baseline: Baseline, findings: Iterable[Finding]) -> Baseline:
         place = "!".join((finding.place.path, *finding.place.members))
         told = entries.get(finding.fingerprint)
         path = place if told is None else min(told.path, place)
-        entries[finding.fingerprint] = Entry(
-            rule=finding.rule.id, path=path, until=known.until, reason=known.reason
-        )
+        entries[finding.fingerprint] = Entry(rule=finding.rule.id, path=path, until=known.until, reason=known.reason)
     return Baseline(salt=baseline.salt, findings=entries)
 
 

@@ -9,12 +9,16 @@ from typing import Final
 from keyturn.scanner.model import Context
 
 _FOLDERS: Final[dict[str, Context]] = {
-    **dict.fromkeys(("test", "tests", "testing", "__tests__", "spec", "specs", "e2e", "integration-tests"), Context.TEST),
+    **dict.fromkeys(
+        ("test", "tests", "testing", "__tests__", "spec", "specs", "e2e", "integration-tests"), Context.TEST
+    ),
     **dict.fromkeys(("testdata", "test-data", "test_data", "fixtures", "fixture", "__fixtures__"), Context.FIXTURE),
     **dict.fromkeys(("mocks", "__mocks__", "mock", "cassettes", "__snapshots__", "snapshots"), Context.FIXTURE),
     **dict.fromkeys(("example", "examples", "sample", "samples", "demo", "demos", "tutorial"), Context.EXAMPLE),
     **dict.fromkeys(("doc", "docs", "documentation", "wiki"), Context.DOCUMENTATION),
-    **dict.fromkeys(("config", "configs", "conf", "conf.d", "settings", "deploy", "helm", "k8s"), Context.CONFIGURATION),
+    **dict.fromkeys(
+        ("config", "configs", "conf", "conf.d", "settings", "deploy", "helm", "k8s"), Context.CONFIGURATION
+    ),
     **dict.fromkeys((".circleci", ".buildkite", ".gitea", ".forgejo"), Context.CI_CONFIGURATION),
     **dict.fromkeys(("dist", "bundle", "bundles", ".next", "_next", ".nuxt", "www"), Context.CLIENT_BUNDLE),
 }
@@ -24,7 +28,10 @@ _PARTS: Final[tuple[tuple[str, Context], ...]] = (
     (r"(?:^|/)(?:public|static|assets|build)/.*\.(?:m?js|css|html)$", Context.CLIENT_BUNDLE),
 )
 _NAMES: Final[tuple[tuple[str, Context], ...]] = (
-    (r"test_.*\.\w+|.*_test\.\w+|.*[.-](?:test|spec)s?\.\w+|.*(?:Test|Tests|IT|Spec)\.(?:java|kt|scala|cs)", Context.TEST),
+    (
+        r"test_.*\.\w+|.*_test\.\w+|.*[.-](?:test|spec)s?\.\w+|.*(?:Test|Tests|IT|Spec)\.(?:java|kt|scala|cs)",
+        Context.TEST,
+    ),
     (r"conftest\.py", Context.TEST),
     (r"(?i:.*\.(?:md|mdx|rst|adoc|asciidoc)|readme.*|changelog.*|contributing.*)", Context.DOCUMENTATION),
     (r".*[._-](?:example|sample|template|dist)(?:\.\w+)?|(?:example|sample)[._-].*", Context.EXAMPLE),

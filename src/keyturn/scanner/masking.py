@@ -101,29 +101,35 @@ def _literal(regex: str, at: int) -> tuple[str, int]:
     return ("", at) if char in _SPECIAL else (char, at + 1)
 
 
-def masked_line(window: bytes, spans: Iterable[tuple[int, int, str]], secrets: Iterable[bytes]) -> str:
+def masked_line(
+    window: bytes, spans: Iterable[tuple[int, int, str]], secrets: Iterable[bytes], shown: tuple[int, int] | None = None
+) -> str:
     """Return a piece of a line with every span, and every further occurrence of the secrets, masked.
 
     A span is where something secret stands in the piece, half open, perhaps beyond its ends, and what stands for it.
+    Of a piece only what is between `shown` is returned; the rest lets secrets be seen that reach into it.
     """
-    taken = sorted([*spans, *_repeated(window, secrets)])
-    parts, at = [], 0
-    for start, end, shown in taken:
-        if end <= at:
+    first, last = shown or (0, len(window))
+    taken = [*spans, *((start, end, MASK) for start, end in _occurrences(window, secrets))]
+    parts: list[bytes] = []
+    at, masked_to = first, first
+    for start, end, text in sorted(taken, key=lambda one: (one[0], -one[1], -len(one[2]))):
+        if end <= at or start >= last:
             continue
-        if start >= at:
-            parts += [window[at : max(start, 0)], shown.encode()]
-        at = max(at, end)
-    parts.append(window[at:])
+        # Of two that overlap the second goes on where the first one ended, and is masked by it.
+        if start >= masked_to or not parts:
+            parts += [window[at : max(start, at)], text.encode()]
+        at = masked_to = end
+    parts.append(window[at:last])
     return _one_line(b"".join(parts))
 
 
-def _repeated(window: bytes, secrets: Iterable[bytes]) -> Iterator[tuple[int, int, str]]:
+def _occurrences(window: bytes, secrets: Iterable[bytes]) -> Iterator[tuple[int, int]]:
     for secret in {one for one in secrets if len(one) >= _SHORTEST_REPEATED}:
         at = window.find(secret)
         while at >= 0:
-            yield at, at + len(secret), MASK
-            at = window.find(secret, at + 1)
+            yield at, at + len(secret)
+            at = window.find(secret, at + len(secret))
 
 
 def _one_line(raw: bytes) -> str:

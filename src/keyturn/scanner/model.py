@@ -166,11 +166,15 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """What a run found; `ignored` were judged before, by a baseline or a comment."""
+    """What a run found; `ignored` were judged before, by a baseline or a comment, or are allowed by the policy.
+
+    `stale` are fingerprints of the baseline that were not found any more.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     ignored: list[Finding] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
     documents: int = 0
     bytes: int = 0
     seconds: float = 0.0

@@ -17,7 +17,7 @@ applies to is blocked.
 
 from __future__ import annotations
 
-import datetime
+from datetime import date
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -55,7 +55,7 @@ class PolicyRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     paths: Patterns | None = None
     rules: Patterns | None = None
     providers: Patterns | None = None
-    until: datetime.date | None = None
+    until: date | None = None
     reason: str = ""
 
 
@@ -64,7 +64,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     rules: tuple[PolicyRule, ...]
 
-    def verdict_of(self, finding: Finding, today: datetime.date) -> Verdict:
+    def verdict_of(self, finding: Finding, today: date) -> Verdict:
         """Return the verdict of the first rule that applies; `block` when none does."""
         return next((rule.verdict for rule in self.rules if applies(rule, finding, today)), "block")
 
@@ -105,7 +105,7 @@ def default_policy() -> Policy:
     return Policy(rules=DEFAULT_RULES)
 
 
-def applies(rule: PolicyRule, finding: Finding, today: datetime.date) -> bool:
+def applies(rule: PolicyRule, finding: Finding, today: date) -> bool:
     """Tell whether every condition of a rule holds for a finding."""
     place = finding.place
     path = "/".join((place.path, *place.members))
