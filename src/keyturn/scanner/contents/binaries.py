@@ -1,0 +1,122 @@
+"""What can be read in bytes that are no text: the strings of programs, of compiled Python and of Java classes.
+
+Compiled Python is not loaded: hostile bytes crash the loader.  Its strings are found by the type and length that stand
+before each of them, and those two bytes are not taken for characters of the string.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SHORTEST: Final = 8
+_PRINTED: Final = bytes(byte if 32 <= byte < 127 or byte == 9 else 10 for byte in range(256))
+_RUN: Final = re.compile(rb"[^\n]{%d,}" % _SHORTEST)
+_WIDE_RUN: Final = re.compile(rb"(?:[\x20-\x7e]\x00){%d,}" % _SHORTEST)
+_WIDE_HINT: Final = re.compile(rb"[\x20-\x7e]\x00[\x20-\x7e]\x00[\x20-\x7e]\x00[\x20-\x7e]\x00[\x20-\x7e]\x00")
+_MARSHAL: Final = re.compile(rb"[zZ\xfa\xda]|[aAutsi\xe1\xc1\xf5\xf4\xf3](?=[\s\S]{3}\x00)")
+_SHORT_TYPES: Final = frozenset(b"zZ\xfa\xda")
+_BYTES_TYPES: Final = frozenset(b"s\xf3")
+_PYTHON_MAGICS: Final = range(3000, 4000)
+_CLASS_SIZES: Final = {3: 4, 4: 4, 5: 8, 6: 8, 7: 2, 8: 2, 9: 4, 10: 4, 11: 4, 12: 4, 15: 3, 16: 2, 17: 4, 18: 4}
+_CLASS_SIZES_MORE: Final = {19: 2, 20: 2}
+
+
+def is_compiled_python(head: bytes) -> bool:
+    """Whether it begins as the cache of a module does."""
+    return head[2:4] == b"\r\n" and len(head) >= 16 and int.from_bytes(head[:2], "little") in _PYTHON_MAGICS
+
+
+def is_java_class(head: bytes) -> bool:
+    """Whether it begins as a class does, and not as a program of macOS."""
+    return head[:4] == b"\xca\xfe\xba\xbe" and len(head) >= 10 and head[6] == 0 and head[7] >= 45
+
+
+def strings(data: bytes) -> bytes:
+    """Return the printable strings of some bytes, one in each line; those of two bytes a character come last."""
+    found = [_without_length(run) for run in _RUN.findall(data.translate(_PRINTED))]
+    if _WIDE_HINT.search(data):
+        found.extend(run[::2] for run in _WIDE_RUN.findall(data))
+    return b"\n".join(found)
+
+
+def strings_of_python(data: bytes) -> bytes:
+    """Return the strings of compiled Python, one after the other in lines, and whatever else is printable in it."""
+    found: list[bytes] = []
+    rest: list[bytes] = []
+    place = 16
+    for start, end in _marshalled(data):
+        rest.append(data[place:start])
+        found.append(data[start:end])
+        place = end
+    rest.append(data[place:])
+    others = strings(b"\0".join(part for part in rest if len(part) >= _SHORTEST))
+    return b"\n".join([*found, others] if others else found)
+
+
+def strings_of_java(data: bytes) -> bytes:
+    """Return the strings of a class's constants; those of any bytes when it is damaged."""
+    constants = list(_constants(data))
+    return b"\n".join(constants) if constants else strings(data)
+
+
+def _without_length(run: bytes) -> bytes:
+    """Drop a first character that is no character, but the length of what follows."""
+    return run[1:] if run[0] == len(run) - 1 else run
+
+
+def _marshalled(data: bytes) -> Iterator[tuple[int, int]]:
+    """Find strings by their type and length: from the place after one string the next is looked for."""
+    place = 16
+    while found := _MARSHAL.search(data, place):
+        at = found.start()
+        place = at + 1
+        kind = data[at]
+        if kind in _SHORT_TYPES:
+            if at + 2 > len(data):
+                return
+            start, length = at + 2, data[at + 1]
+        else:
+            start, length = at + 5, int.from_bytes(data[at + 1 : at + 5], "little")
+        end = start + length
+        if length < 4 or end > len(data) or not _is_text(data[start:end], short=kind in _SHORT_TYPES):
+            continue
+        yield start, end
+        place = end
+
+
+def _is_text(text: bytes, *, short: bool) -> bool:
+    if text.isascii():
+        return b"\0" not in text and (not short or text.translate(_PRINTED).count(b"\n") <= 1 + text.count(b"\n") * 2)
+    if short:
+        return False
+    try:
+        return text.decode("utf-8", "surrogatepass").isprintable() or b"\n" in text
+    except UnicodeDecodeError:
+        return False
+
+
+def _constants(data: bytes) -> Iterator[bytes]:
+    count = int.from_bytes(data[8:10], "big")
+    at = 10
+    index = 1
+    while index < count and at < len(data):
+        tag = data[at]
+        if tag == 1 and at + 3 <= len(data):
+            (length,) = struct.unpack_from(">H", data, at + 1)
+            at += 3 + length
+            text = data[at - length : at]
+            if length >= 4:
+                yield text
+        else:
+            size = _CLASS_SIZES.get(tag) or _CLASS_SIZES_MORE.get(tag)
+            if size is None:
+                yield strings(data[at:])
+                return
+            at += 1 + size
+            index += tag in {5, 6}
+        index += 1

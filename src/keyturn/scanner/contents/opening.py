@@ -1,0 +1,46 @@
+"""Opens a document: the texts that are in it, however deep, in memory and within bounds.
+
+An ordinary text is handed on as it is, and finding that out costs some microseconds.
+Nothing is written to disk and no link is followed; what was not opened is a notice.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from keyturn.scanner.contents.recognition import HEAD, SUSPECT
+from keyturn.scanner.model import Notice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from keyturn.scanner.contents.budget import Budget
+    from keyturn.scanner.model import Document
+
+_ESCAPE: Final = re.compile(b"\x1b")
+_FIRST: Final = SUSPECT | frozenset(b"{2)")
+_SCRIPTS: Final = (".js", ".mjs", ".cjs", ".css", ".map", ".ipynb", ".lzma", ".tlz", ".log")
+
+
+def open_document(document: Document, budget: Budget) -> Iterator[Document | Notice]:
+    """Give the documents to scan: the document itself, or what it holds, each with the way to it in `members`.
+
+    A big member comes in pieces that overlap; see `lead` and `tail` of a document.
+    Whatever the bytes are, nothing is raised.
+    """
+    data = document.data
+    head = data[:HEAD] if isinstance(data, bytes) else bytes(data[:HEAD])
+    if (
+        head
+        and head[0] not in _FIRST
+        and 0 not in head
+        and not document.path.endswith(_SCRIPTS)
+        and not (b"\x1b" in data if isinstance(data, bytes) else _ESCAPE.search(data))
+    ):
+        yield document
+        return
+    if head:
+        from keyturn.scanner.contents.unwrapping import Unwrapping
+
+        yield from Unwrapping(document, budget).root()
