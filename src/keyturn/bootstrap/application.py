@@ -27,6 +27,7 @@ from keyturn.audit.leaf import SYSTEM, Leaf
 from keyturn.audit.service import AuditService
 from keyturn.audit.sinks import open_sink
 from keyturn.audit.unauthenticated import Unauthenticated
+from keyturn.bootstrap.leaks import LeakParts, open_leaks
 from keyturn.bootstrap.leases import Leases, open_leases
 from keyturn.bootstrap.limiting import make_limiter, start_limiter, stop_limiter
 from keyturn.bootstrap.logins import LoginParts, all_tokens, open_logins
@@ -84,7 +85,7 @@ if TYPE_CHECKING:
     from keyturn.storage.transaction import Transaction
     from keyturn.verify.spending import Limiter
 
-GRACEFUL: Final = frozenset({"unauthenticated", "audit-builder", "webhooks", "leases"})
+GRACEFUL: Final = frozenset({"unauthenticated", "audit-builder", "webhooks", "leases", "leaks"})
 LOOK_AROUND_SECONDS: Final = 1.0
 RETENTION_EVERY_SECONDS: Final = 300.0
 DEREGISTER_SECONDS: Final = 3.0
@@ -133,6 +134,7 @@ class Application:
     deliveries: DeliveryService
     vault: VaultParts
     lease_parts: Leases
+    leak_parts: LeakParts
     logins: LoginParts
     webhook_dispatcher: Dispatcher
     metrics: Metrics
@@ -164,6 +166,7 @@ class Application:
             "deliveries": self.deliveries,
             **self.vault.services(),
             **self.lease_parts.services(),
+            **self.leak_parts.services(),
             **self.logins.services(),
             **self.root_keys.services(),
             "draining": self.draining,
@@ -189,6 +192,7 @@ class Application:
         self._run("unauthenticated", lambda: self.unauthenticated.run(self._stop))
         self._run("audit-builder", lambda: self.audit_builder.run(self._stop))
         self._run("webhooks", lambda: self.webhook_dispatcher.run(self._stop))
+        self._run("leaks", lambda: self.leak_parts.responder.run(self._stop))
         self._run("leases", lambda: self.lease_parts.dispatcher.run(self._stop))
         self._run("look-around", self._look_around)
         self._run("retention", self._retain)
@@ -376,6 +380,7 @@ def open_application(settings: Settings) -> Application:
         deliveries=DeliveryService(door),
         logins=open_logins(settings, door, keyring, unauthenticated),
         lease_parts=open_leases(door, keyring, node),
+        leak_parts=open_leaks(door, keyring, node),
         vault=open_vault(door, keyring, unauthenticated, news, draining),
         webhook_dispatcher=Dispatcher(database, keyring, node, HttpSender(settings.webhook_allow)),
         metrics=Metrics(node, settings.data if settings.workers > 1 else None),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from keyturn.audit.store import oldest_unbuilt, unbuilt_leaves
 from keyturn.bootstrap.balances import quota_families
+from keyturn.bootstrap.leaks import leak_families
 from keyturn.bootstrap.leases import backlog_families
 from keyturn.bootstrap.limiting import limiter_checks, limiter_families
 from keyturn.bootstrap.preparation import is_refused
@@ -80,15 +81,16 @@ class Observation:
             unbuilt = await application.database.read(unbuilt_leaves, within_seconds=ANSWER_SECONDS)
             pending, oldest = await application.database.read(backlog, within_seconds=ANSWER_SECONDS)
             now = application.clock.now()
-            leases = await application.database.read(
-                lambda connection: list(backlog_families(connection, now)), within_seconds=ANSWER_SECONDS
+            stored = await application.database.read(
+                lambda connection: [*backlog_families(connection, now), *leak_families(connection, now)],
+                within_seconds=ANSWER_SECONDS,
             )
         except KeyturnError:
             extra.append(gauge("keyturn_database_up", "Whether the database answered this scrape.", 0))
         else:
             lag = max(0, head.seq - application.follower.applied) if application.follower.applied >= 0 else head.seq
             extra += [
-                *leases,
+                *stored,
                 gauge("keyturn_database_up", "Whether the database answered this scrape.", 1),
                 gauge("keyturn_change_head", "The last number of the change log.", head.seq),
                 gauge("keyturn_follower_lag", "Changes this node has not applied yet.", lag),
@@ -165,6 +167,7 @@ class Observation:
         yield from limiter_families(application.limiter)
         yield from application.vault.families()
         yield from application.lease_parts.families()
+        yield from application.leak_parts.families()
         waiting = sum(sink.waiting for sink in builder.sinks)
         yield gauge("keyturn_checkpoints_waiting", "Checkpoints not yet delivered to the sink.", waiting)
 

@@ -15,6 +15,7 @@ from keyturn.http import (
     audit,
     edge,
     keys,
+    leaks,
     leases,
     limits,
     logins,
@@ -100,6 +101,7 @@ def feature_routes() -> list[ControllerRouterHandler]:
     """Collect the `ROUTES` of every feature; each of them needs a token."""
     features = (
         keys,
+        leaks,
         leases,
         access,
         approvals,

@@ -71,7 +71,7 @@ def update(op: Operation, key: Key, request: UpdateKey) -> Key:
         return key
     if changed.owner != key.owner:
         check_caps(op.connection, op.workspace, changed.owner, 1)
-    saved = _save(op, Action.KEY_UPDATE, changed, _difference(key, changed))
+    saved = save(op, Action.KEY_UPDATE, changed, _difference(key, changed))
     if saved.tags != key.tags:
         store.replace_tags(op.connection, saved)
     return saved
@@ -93,7 +93,7 @@ def rotate(op: Operation, keyring: Keyring, key: Key, overlap_seconds: int) -> t
         "overlap_seconds": overlap_seconds,
         "before": _states(changes),
     }
-    return _save(op, Action.KEY_ROTATE, key, detail), new
+    return save(op, Action.KEY_ROTATE, key, detail), new
 
 
 def retire(op: Operation, key: Key, request: RetireKey, uses: Mapping[str, VersionUse]) -> Key:
@@ -109,7 +109,7 @@ def retire(op: Operation, key: Key, request: RetireKey, uses: Mapping[str, Versi
         "silent_seconds": request.silent_seconds,
         "force": request.force,
     }
-    return _save(op, Action.KEY_RETIRE, key, detail)
+    return save(op, Action.KEY_RETIRE, key, detail)
 
 
 def disable(op: Operation, key: Key) -> Key:
@@ -118,7 +118,7 @@ def disable(op: Operation, key: Key) -> Key:
         unchanged(op, key)
         return key
     rules.require_key_transition(key, DISABLED)
-    return _save(op, Action.KEY_DISABLE, replace(key, state=DISABLED, disabled_at=op.now), {})
+    return save(op, Action.KEY_DISABLE, replace(key, state=DISABLED, disabled_at=op.now), {})
 
 
 def enable(op: Operation, key: Key) -> Key:
@@ -127,7 +127,7 @@ def enable(op: Operation, key: Key) -> Key:
         unchanged(op, key)
         return key
     rules.require_key_transition(key, ACTIVE)
-    return _save(op, Action.KEY_ENABLE, replace(key, state=ACTIVE, disabled_at=None), {})
+    return save(op, Action.KEY_ENABLE, replace(key, state=ACTIVE, disabled_at=None), {})
 
 
 def revoke(op: Operation, key: Key, request: RevokeKey) -> Key:
@@ -140,7 +140,7 @@ def revoke(op: Operation, key: Key, request: RevokeKey) -> Key:
     store.change_versions(op.connection, key.id, changes)
     revoked_at = op.now if key.revoked_at is None else key.revoked_at
     changed = replace(key, state=REVOKED, revoked_at=revoked_at, revoke_reason=str(request.reason))
-    return _save(op, Action.KEY_REVOKE, changed, {"reason": str(request.reason), "versions": _states(changes)})
+    return save(op, Action.KEY_REVOKE, changed, {"reason": str(request.reason), "versions": _states(changes)})
 
 
 def unchanged(op: Operation, key: Key) -> None:
@@ -149,7 +149,8 @@ def unchanged(op: Operation, key: Key) -> None:
     op.announce(ChangeKind.KEY, key.id, awaited=True)
 
 
-def _save(op: Operation, action: Action, changed: Key, detail: dict[str, Detail]) -> Key:
+def save(op: Operation, action: Action, changed: Key, detail: dict[str, Detail]) -> Key:
+    """Store a key under its next revision, on record and awaited."""
     saved = replace(changed, revision=changed.revision + 1, updated_at=op.now)
     store.update_key(op.connection, saved)
     op.record(action, saved.resource, kind=ChangeKind.KEY, entity=saved.id, detail=detail, awaited=True)

@@ -128,8 +128,21 @@ def rotate(key: Key, versions: Iterable[Version], overlap_seconds: int, now: flo
     for version in versions:
         if version.state == CURRENT:
             require_version_transition(version, PREVIOUS)
-            changes.append(VersionChange(version.id, PREVIOUS, now + overlap_seconds, None))
+            until = now + overlap_seconds
+            if version.valid_until is not None:  # an end was set for it: no overlap prolongs it
+                until = min(until, version.valid_until)
+            changes.append(VersionChange(version.id, PREVIOUS, until, None))
     return tuple(changes)
+
+
+def end_at(version: Version, at: float) -> VersionChange | None:
+    """Return what becomes of a version that is to end at that time; None when it ends by then anyway.
+
+    It stays what it is until then: the current version of a key that is not rotated by then simply ends.
+    """
+    if version.state not in LIVE_VERSION_STATES or (version.valid_until is not None and version.valid_until <= at):
+        return None
+    return VersionChange(version.id, version.state, at, version.retired_at)
 
 
 def retire(

@@ -100,7 +100,7 @@ class TokenService:
                 op.unchanged()
                 op.announce(ChangeKind.KEY, found.id, awaited=True)
                 return found
-            return _revoke(op, found)
+            return revoke_token(op, found)
 
         committed = await self._door.write(credentials, work)
         effect = await effect_of(self._door.database, committed, STALE_AFTER_SECONDS, of_rights=True)
@@ -158,7 +158,8 @@ def issue_admin_token(
     return founded.token
 
 
-def _revoke(op: Operation, found: Key) -> Key:
+def revoke_token(op: Operation, found: Key) -> Key:
+    """Revoke a token that is not revoked, on record; the caller has decided that it may be."""
     versions = store.load_versions(op.connection, [found.id])[found.id]
     reason = RevokeReason.UNSPECIFIED
     changes = rules.revoke(found, versions, reason, op.now) or ()

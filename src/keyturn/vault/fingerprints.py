@@ -1,7 +1,11 @@
 """Fingerprints of values: equal ones are found without keeping or showing any.
 
-    fingerprint = keyed BLAKE2b-256(key, value)                        key: of the workspace, purpose `fingerprint`
+    fingerprint = keyed BLAKE2b-256(key, SHA-256(value))               key: of the workspace, purpose `fingerprint`
+                  of a value of less than 20 characters: keyed BLAKE2b-256(key, "short" and SHA-256(value))
     group       = keyed BLAKE2b-128(key, "group" and the fingerprint)  what a report shows
+
+The SHA-256 is there so that a scanner can ask about a value without sending it.  Who asks so can test guesses, so a
+short value has a fingerprint that no SHA-256 alone leads to, whatever length is claimed for it.
 
 Only texts of at least 8 characters have one: whoever holds the key could guess shorter ones, and short texts such as
 `true` or a port are equal by chance.  Space around a value does not count, so that a value that came from a file with
@@ -20,7 +24,7 @@ from keyturn.kernel.secret import BASE62
 from keyturn.storage.schema import secret_fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -31,11 +35,14 @@ if TYPE_CHECKING:
 PURPOSE: Final = "fingerprint"
 KEY_PATH: Final = "secrets"
 CHARACTERS_MIN: Final = 8
+MATCHED_CHARACTERS_MIN: Final = 20
+"""How many characters a value has at least that can be found by its SHA-256."""
 PER_VERSION_MAX: Final = 1024
 """How many texts of one version have a fingerprint; the first ones count."""
 
 _GROUP_BYTES: Final = 16
 _GROUP: Final = b"group\0"
+_SHORT: Final = b"short\0"
 _REFERENCE: Final = "${secret:"
 
 # Built once: every write of a version runs it.
@@ -76,6 +83,11 @@ class Fingerprints:
             return ["" for _ in found]
         return [_group(key, one) for one in found]
 
+    def of_digests(self, connection: Connection, workspace: str, digests: Sequence[bytes]) -> list[bytes]:
+        """Return the fingerprints of long values by their SHA-256; empty when the workspace has none at all."""
+        key = self._key(connection, workspace)
+        return [] if key is None else [_of_digest(key, digest) for digest in digests]
+
     def _key(self, connection: Connection, workspace: str) -> bytes | None:
         # Which key it is is not kept: one that was made in a transaction that is undone must not be used by the next.
         held = self._keyring.all(connection, workspace, PURPOSE, KEY_PATH, keep=True)
@@ -87,7 +99,13 @@ class Fingerprints:
 
 def fingerprint(key: bytes, text: str) -> bytes:
     """Return the fingerprint of a text."""
-    return hashlib.blake2b(text.strip().encode("utf-8", "surrogatepass"), digest_size=32, key=key).digest()
+    stripped = text.strip()
+    digest = hashlib.sha256(stripped.encode("utf-8", "surrogatepass")).digest()
+    return _of_digest(key, digest if len(stripped) >= MATCHED_CHARACTERS_MIN else _SHORT + digest)
+
+
+def _of_digest(key: bytes, digest: bytes) -> bytes:
+    return hashlib.blake2b(digest, digest_size=32, key=key).digest()
 
 
 def texts_of(fields: Mapping[str, object]) -> Iterator[tuple[str, str]]:

@@ -368,8 +368,8 @@ class LeakScanPage(_Answer, frozen=True, kw_only=True):
 class PolicyScope(_Strict, frozen=True, kw_only=True):
     """What a policy is for; what is left empty does not narrow.
 
-    `keyspaces` are patterns of keyspace names, `secrets` of the paths of held secrets, `paths` of the places that a
-    value was found at, where `*` stands for any characters.
+    `keyspaces` are patterns of keyspace names as in grants.  `secrets` are patterns of the paths of held secrets, and
+    `paths` of the places that a value was found at; in both `*` stands for any characters.
     """
 
     origins: Annotated[tuple[Origin, ...], Meta(max_length=8)] = ()
