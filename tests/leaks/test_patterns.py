@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from keyturn.kernel.tokenformat import mint
-from keyturn.leaks.patterns import PatternFormat, pattern_of
+from keyturn.leaks.patterns import pattern_of
+from keyturn.wire.leak_intakes import PatternFormat
 
 
 def planted(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from keyturn.errors import ForbiddenError, UnavailableError
 from keyturn.kernel.secret import Secret
 from keyturn.leaks.intake_store import Intake, IntakeConfig
+from keyturn.leaks.model import ReportedOutside
 from keyturn.leaks.reporters import AGAIN_SECONDS, FRESH_SECONDS, Reporters
 from keyturn.logins.ports import Fetched, FetchError
 from keyturn.wire.leak_intakes import IntakeKey, IntakeKind, IntakeState
@@ -82,11 +83,11 @@ class Reports:
         self.filed: list[tuple[str, str, str]] = []
 
     async def reported_outside(
-        self, workspace: str, *, origin: Any, presented: Secret, place: str, source: str
-    ) -> object | None:
-        assert (workspace, origin) == ("ws_1", "partner")
-        self.filed.append((presented.reveal(), place, source))
-        return object() if presented.reveal() == self.known else None
+        self, workspace: str, *, origin: str, presented: Secret, place: Any, source: str, ip: str | None = None
+    ) -> ReportedOutside:
+        assert (workspace, origin, ip) == ("ws_1", "partner", "192.0.2.7")
+        self.filed.append((presented.reveal(), place["url"], source))
+        return ReportedOutside(matched=presented.reveal() == self.known)
 
 
 class Refused:

@@ -186,3 +186,17 @@ def retire_pepper(*, name: str, number: int | None, revision: int | None, as_jso
     """Retire previous peppers that no key needs any more."""
     body = {} if number is None else {"number": number}
     _emit(open_session().post(_path(name, "retire-pepper"), body, if_match=if_match(revision)).json, as_json=as_json)
+
+
+@keyspaces.command()
+@click.argument("name")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["github", "gitleaks", "trufflehog", "kingfisher"]),
+    required=True,
+    help="The scanner that it is for.",
+)
+def pattern(*, name: str, form: str) -> None:
+    """Print the format of a keyspace's keys as a rule of another scanner."""
+    click.echo(open_session().get(_path(name, "pattern"), {"format": form}).json["text"], nl=False)

@@ -25,6 +25,7 @@ import msgspec
 
 from keyturn.errors import ForbiddenError, InputError
 from keyturn.kernel.secret import Secret
+from keyturn.wire.leak_intakes import PartnerReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +36,6 @@ IDENTIFIER_HEADER: Final = "github-public-key-identifier"
 SIGNATURE_HEADER: Final = "github-public-key-signature"
 REPORTS_MAX: Final = 1000
 """Tokens of one message."""
-TOKEN_MAX: Final = 4096
 KEYS_MAX: Final = 64
 
 
@@ -51,13 +51,6 @@ class KeyList(msgspec.Struct, frozen=True, kw_only=True):
     """The keys as GitHub publishes them; fields that it may add are passed over."""
 
     public_keys: tuple[PublicKey, ...]
-
-
-class _Reported(msgspec.Struct, frozen=True, kw_only=True):
-    token: str
-    type: str = ""
-    url: str = ""
-    source: str = ""
 
 
 class ReportedToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +71,7 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _keys: Final = msgspec.json.Decoder(KeyList)
-_reports: Final = msgspec.json.Decoder(list[_Reported])
+_reports: Final = msgspec.json.Decoder(list[PartnerReport])
 
 
 def read_keys(body: bytes) -> tuple[PublicKey, ...]:
@@ -134,7 +127,6 @@ def read_reports(body: bytes) -> list[ReportedToken]:
     return [
         ReportedToken(token=Secret(one.token), type=one.type[:200], url=one.url[:2048], source=one.source[:64])
         for one in reported
-        if 0 < len(one.token) <= TOKEN_MAX
     ]
 
 

@@ -11,30 +11,13 @@ None of them can check the check; `keyturn scan` does, and so reports no key tha
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from keyturn.kernel.tokenformat import BODY_LENGTH, check_prefix, check_tag
+from keyturn.wire.leak_intakes import PatternFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-class PatternFormat(StrEnum):
-    """A scanner that rules can be written for."""
-
-    GITHUB = "github"
-    GITLEAKS = "gitleaks"
-    TRUFFLEHOG = "trufflehog"
-    KINGFISHER = "kingfisher"
-
-
-MEDIA_TYPES: Final = {
-    PatternFormat.GITHUB: "application/json",
-    PatternFormat.GITLEAKS: "application/toml",
-    PatternFormat.TRUFFLEHOG: "application/yaml",
-    PatternFormat.KINGFISHER: "application/yaml",
-}
 
 
 def pattern_of(prefix: str, tag: str, form: PatternFormat) -> str:

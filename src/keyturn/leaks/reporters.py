@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 
@@ -25,11 +25,12 @@ from keyturn.logins.ports import FetchError
 from keyturn.wire.leaks import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from keyturn.access.door import UnauthenticatedSink
     from keyturn.kernel.secret import Secret
     from keyturn.leaks.intake_store import Intake
+    from keyturn.leaks.model import ReportedOutside
     from keyturn.leaks.partner import Feedback, PublicKey
     from keyturn.logins.ports import Fetcher
     from keyturn.storage.database import Database
@@ -43,12 +44,19 @@ _log = structlog.get_logger("keyturn.leaks")
 
 
 class OutsideReports(Protocol):
-    """Files what somebody outside has found."""
+    """Files what somebody outside has found; implemented by `service`."""
 
     async def reported_outside(
-        self, workspace: str, *, origin: Origin, presented: Secret, place: str, source: str
-    ) -> object | None:
-        """File a value; None when it is nothing of the workspace."""
+        self,
+        workspace: str,
+        *,
+        origin: str,
+        presented: Secret,
+        place: Mapping[str, Any],
+        source: str,
+        ip: str | None = None,
+    ) -> ReportedOutside:
+        """File a value; nothing is kept of one that is nobody's in the workspace."""
         ...
 
 
@@ -99,17 +107,18 @@ class Reporters:
             raise
         if found is None:
             raise ForbiddenError("the report is signed with a key that is not listed", code="signature_key_unknown")
-        return [await self._file(found, reported) for reported in partner.read_reports(body)]
+        return [await self._file(found, reported, ip) for reported in partner.read_reports(body)]
 
-    async def _file(self, intake: Intake, reported: partner.ReportedToken) -> Feedback:
+    async def _file(self, intake: Intake, reported: partner.ReportedToken, ip: str | None) -> Feedback:
         filed = await self._reports.reported_outside(
             intake.workspace,
             origin=Origin.PARTNER,
             presented=reported.token,
-            place=reported.url,
+            place={"url": reported.url},
             source=f"{intake.kind.value}/{intake.name}",
+            ip=ip,
         )
-        return partner.feedback_on(reported, ours=filed is not None)
+        return partner.feedback_on(reported, ours=filed.matched)
 
     async def _keys(self, intake: Intake, identifier: str | None) -> Sequence[PublicKey]:
         pinned = [partner.PublicKey(key_identifier=one.key_identifier, key=one.key) for one in intake.config.keys]

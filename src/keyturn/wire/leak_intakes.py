@@ -102,6 +102,21 @@ class LeakIntakePage(_Answer, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
+class PartnerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One token of a partner's report; fields that a partner may add are passed over."""
+
+    token: Annotated[str, Meta(min_length=1, max_length=4096)]
+    type: Annotated[str, Meta(max_length=256)] = ""
+    url: Annotated[str, Meta(max_length=4096)] = ""
+    source: Annotated[str, Meta(max_length=256)] = ""
+
+    def __repr__(self) -> str:
+        return "PartnerReport([redacted])"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
+
+
 class ShowKey(_Strict, frozen=True, kw_only=True):
     """A key that somebody has come upon; `where` says where, if they like."""
 
@@ -113,6 +128,23 @@ class ShowKey(_Strict, frozen=True, kw_only=True):
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return []
+
+
+class PatternFormat(StrEnum):
+    """A scanner that rules can be written for."""
+
+    GITHUB = "github"
+    GITLEAKS = "gitleaks"
+    TRUFFLEHOG = "trufflehog"
+    KINGFISHER = "kingfisher"
+
+
+class KeyspacePattern(_Answer, frozen=True, kw_only=True):
+    """How another scanner finds the keys of a keyspace: the text of its rule file, or the fields of its form."""
+
+    keyspace: str
+    format: PatternFormat
+    text: str
 
 
 class ShownKey(_Answer, frozen=True, kw_only=True):

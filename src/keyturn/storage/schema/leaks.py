@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Double, Index, Integer, LargeBinary, Named, Table, Text, TypedColumns, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    Named,
+    Table,
+    Text,
+    TypedColumns,
+    UniqueConstraint,
+)
 
 from keyturn.storage.schema.metadata import metadata
 
@@ -155,6 +167,7 @@ class _Decoy(TypedColumns):
     first_tripped_at: Named[float | None] = Column(Double)
     last_tripped_at: Named[float | None] = Column(Double)
     last_trip_json: Named[str] = Column(Text)
+    seen_seq: Named[int] = Column(BigInteger)
     revision: Named[int] = Column(Integer)
 
 
@@ -166,4 +179,4 @@ decoy = Table(
     Index(None, "workspace", "key"),
     Index(None, "workspace", "secret"),
 )
-"""A key or secret that nothing uses, so that any use of it is an alarm."""
+"""A key or secret that nothing uses, so that any use of it is an alarm; `seen_seq` is the last leaf looked at."""

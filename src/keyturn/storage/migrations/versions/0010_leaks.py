@@ -143,6 +143,7 @@ def upgrade() -> None:
         sa.Column("first_tripped_at", sa.Double(), nullable=True),
         sa.Column("last_tripped_at", sa.Double(), nullable=True),
         sa.Column("last_trip_json", sa.Text(), nullable=False),
+        sa.Column("seen_seq", sa.BigInteger(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_decoy")),
         sa.UniqueConstraint("workspace", "name", name=op.f("uq_decoy_workspace_name")),

@@ -1,0 +1,141 @@
+"""Whether a decoy was used: one elected worker looks, once a second.
+
+    issued    a verification of it was counted, by a server, a gateway or a verifier in an application
+    held      a read of it, allowed or denied, is on record
+
+Nothing is asked on the way of a verification or a read: what shows a use is written down anyway.  A use becomes one
+leaf, `system.decoy_tripped`, with the change of the decoy in one unit of work, so that it is told once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from msgspec import structs
+
+from keyturn.access.system import system_operation
+from keyturn.errors import KeyturnError
+from keyturn.kernel.clock import rfc3339
+from keyturn.leaks import decoy_store as store
+from keyturn.storage.leadership import Leadership
+from keyturn.storage.transaction import ChangeKind
+from keyturn.vault.paths import Path
+from keyturn.wire.actions import Action
+from keyturn.wire.decoys import DecoyKind, DecoyState
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from keyturn.audit.leaf import Detail
+    from keyturn.leaks.decoy_store import Decoy, Use
+    from keyturn.storage.database import Database
+    from keyturn.storage.transaction import Transaction
+
+ELECTION: Final = "decoy-watch"
+LOOK_SECONDS: Final = 1.0
+LEADER_SECONDS: Final = 10.0
+STAND_AGAIN_SECONDS: Final = 3.0
+KEYS_AT_ONCE: Final = 500
+
+_log = structlog.get_logger("keyturn.leaks")
+
+
+@dataclass(slots=True)
+class DecoyHealth:
+    """How the watcher of this worker is doing; the counts are its own."""
+
+    leader: bool = False
+    tripped: int = 0
+    failures: int = 0
+
+
+class DecoyWatch:
+    """Looks after the decoys of every workspace of one database."""
+
+    def __init__(self, database: Database, holder: str) -> None:
+        """Stand for election as `holder`, this worker's node id."""
+        self._database = database
+        self._leadership = Leadership(
+            database,
+            ELECTION,
+            holder,
+            seconds=LEADER_SECONDS,
+            stand_again_seconds=STAND_AGAIN_SECONDS,
+            took_over=lambda _: None,
+        )
+        self.health = DecoyHealth()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look until stopped, and give the lead up."""
+        while not stop.is_set():
+            try:
+                await self.look_once()
+            except KeyturnError as error:
+                self.health.failures += 1
+                _log.warning("decoys could not be looked after", code=error.code)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
+        with contextlib.suppress(KeyturnError):
+            await self._leadership.resign()
+
+    async def look_once(self) -> int:
+        """Look at every decoy; return how many were used since the last time."""
+        found = await self._database.read(_used_decoys)
+        self.health.leader = self._leadership.is_held
+        if not found or not await self._leadership.lead():
+            return 0
+        for one in found:
+            await self._database.write(partial(_trip, seen=one))
+        self.health.leader = True
+        self.health.tripped += len(found)
+        return len(found)
+
+
+def _used_decoys(connection: Connection) -> list[Decoy]:
+    decoys = store.watched(connection)
+    keys = [one.key for one in decoys if one.kind is DecoyKind.ISSUED]
+    verified: dict[str, float] = {}
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        verified |= store.last_verified(connection, keys[start : start + KEYS_AT_ONCE])
+    return [one for one in decoys if (one.key in verified if one.key else True) and _use_of(connection, one)]
+
+
+def _use_of(connection: Connection, one: Decoy) -> Use | None:
+    if one.kind is DecoyKind.ISSUED:
+        return store.verifications_since(connection, one)
+    return store.reads_since(connection, one, Path(one.secret).resource.name)
+
+
+def _trip(transaction: Transaction, seen: Decoy) -> None:
+    """Put the use of a decoy on record, as it is now: another leader may have done it meanwhile."""
+    one = store.load_by_id(transaction.connection, seen.id)
+    use = None if one is None or one.state is DecoyState.RETIRED else _use_of(transaction.connection, one)
+    if one is None or use is None:
+        return
+    trip = structs.replace(use.trip, at=rfc3339(use.at))
+    changed = replace(
+        one,
+        state=DecoyState.TRIPPED,
+        tripped_count=use.count,
+        first_tripped_at=one.first_tripped_at or use.at,
+        last_tripped_at=use.at,
+        last_trip=trip,
+        seen_seq=use.seq,
+        revision=one.revision + 1,
+    )
+    store.update_decoy(transaction.connection, changed)
+    detail: dict[str, Detail] = {
+        "kind": one.kind.value,
+        "of": one.key or one.secret,
+        "uses": use.count - one.tripped_count,
+        "planted_at": one.planted_at,
+        **{name: value for name in trip.__struct_fields__ if (value := getattr(trip, name))},
+    }
+    op = system_operation(transaction, one.workspace)
+    op.record(Action.SYSTEM_DECOY_TRIPPED, one.resource, kind=ChangeKind.DECOY, entity=one.id, detail=detail)
+    _log.warning("a decoy was used", decoy=one.name, workspace=one.workspace)

@@ -1,0 +1,120 @@
+"""Whoever holds a key may ask whether it is one of ours, and report it: to hold it is proof enough.
+
+    check     whether it is ours, and works; changes nothing
+    report    a finding; and, unless a leak policy of its workspace says otherwise, the key is revoked
+
+Only keys of our own format are looked at, since their public id says which workspace they are of.  A wrong key is
+answered like one that there never was.  Asking is bounded for each network, as failed logins are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import select
+
+from keyturn.kernel import tokenformat
+from keyturn.leaks.matching import Question
+from keyturn.logins.throttle import Throttle
+from keyturn.storage.schema import issued_key, key_version
+from keyturn.wire.leak_intakes import ShownKey
+from keyturn.wire.leaks import Certainty, LeakAction, Origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from keyturn.kernel.secret import Secret
+    from keyturn.leaks.matching import Matching
+    from keyturn.leaks.reporters import OutsideReports
+    from keyturn.storage.database import Database
+
+SOURCE: Final = "possession"
+WAIT_SECONDS: Final = 5.0
+"""How long an answer waits for the revocation that it is about."""
+LOOK_SECONDS: Final = 0.1
+
+
+class PossessionService:
+    """What whoever holds a key may do about it; for one event loop."""
+
+    def __init__(
+        self,
+        database: Database,
+        matching: Matching,
+        reports: OutsideReports,
+        boottime: Callable[[], float],
+        *,
+        wait_seconds: float = WAIT_SECONDS,
+    ) -> None:
+        """Look keys up with `matching`, and file them with `reports`."""
+        self._database = database
+        self._matching = matching
+        self._reports = reports
+        self._boottime = boottime
+        self._throttle = Throttle(boottime)
+        self._wait_seconds = wait_seconds
+
+    async def check(self, key: Secret, *, ip: str | None = None) -> ShownKey:
+        """Tell whether a key is ours and works; raises ThrottledError for a network that has asked too often."""
+        self._throttle.check(ip, SOURCE)
+        found = await self._find(key)
+        # Who shows keys of ours is let go on: bounded is guessing.
+        if found is None:
+            self._throttle.failed(ip, SOURCE)
+            return ShownKey(ours=False)
+        _, works, version = found
+        return ShownKey(ours=True, works=works, id=version)
+
+    async def report(self, key: Secret, *, where: str = "", ip: str | None = None) -> ShownKey:
+        """Report a key; answers when it is revoked, if it is to be, or after 5 seconds; raises like `check`."""
+        self._throttle.check(ip, SOURCE)
+        found = await self._find(key)
+        if found is None:
+            self._throttle.failed(ip, SOURCE)
+            return ShownKey(ours=False)
+        workspace, works, version = found
+        filed = await self._reports.reported_outside(
+            workspace, origin=Origin.POSSESSION, presented=key, place={"path": where}, source=SOURCE, ip=ip
+        )
+        if works and filed.action in {LeakAction.REVOKE, LeakAction.DISABLE}:
+            works = await self._still_works(key)
+        return ShownKey(ours=True, works=works, id=version, reported=True, revoked=not works)
+
+    async def _still_works(self, key: Secret) -> bool:
+        until = self._boottime() + self._wait_seconds
+        while self._boottime() < until:
+            found = await self._find(key)
+            if found is None or not found[1]:
+                return False
+            await asyncio.sleep(LOOK_SECONDS)
+        return True
+
+    async def _find(self, key: Secret) -> tuple[str, bool, str] | None:
+        text = key.reveal().strip()
+        version = tokenformat.version_id_of(text)
+        if version is None:
+            return None
+        question = Question(tokenformat.sha256(text), version, len(text))
+
+        def look(connection: Connection) -> tuple[str, bool, str] | None:
+            workspace = _workspace_of(connection, version)
+            if workspace is None:
+                return None
+            answer = self._matching.match(connection, workspace, [question], self._database.clock.now()).get(0)
+            if answer is None or answer.known.certainty is not Certainty.OWN:
+                return None
+            return workspace, answer.known.works, version
+
+        return await self._database.read(look)
+
+
+def _workspace_of(connection: Connection, version: str) -> str | None:
+    found = connection.execute(
+        select(issued_key.c.workspace)
+        .join(key_version, key_version.c.key == issued_key.c.id)
+        .where(key_version.c.id == version)
+    ).scalar_one_or_none()
+    return None if found is None else str(found)
