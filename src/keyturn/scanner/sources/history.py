@@ -1,0 +1,234 @@
+"""The history of a repository, a range of it, and what is being pushed: every blob once, and who brought it.
+
+A blob is read with the first path and commit that had it.  The versions of one path follow each other, oldest first,
+so that git unpacks them fast, and so that only what is new in each has to be scanned (see `trimming`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from keyturn.scanner.model import Batch, Context, Document, Notice, Problem
+from keyturn.scanner.sources.attribution import Broken, Introduction, introductions
+from keyturn.scanner.sources.blobs import BLOB_BYTES_MAX, Blob, BlobDocuments, Part, batches_of
+from keyturn.scanner.sources.commits import Commits, commits_in, commits_of, every_commit, named_by_refs, resolve
+from keyturn.scanner.sources.names import readable
+from keyturn.scanner.sources.objects import every_object, sizes
+from keyturn.scanner.sources.repository import Repository
+from keyturn.scanner.sources.seen import SeenBlobs
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the commits brought, by blob, and what is to be said of it."""
+
+    first: dict[str, Introduction]
+    broken: Broken
+    submodules: set[bytes]
+
+
+class _CommitSource:
+    """What the sources of commits share: from commits to blobs to batches to documents."""
+
+    part = Part.LINES
+    sweeps = False
+
+    def __init__(self, repository: Repository, *, context: int = 0, bytes_max: int = BLOB_BYTES_MAX) -> None:
+        self._repository = repository
+        self._reading = BlobDocuments(repository, context=context, bytes_max=bytes_max)
+        self._seen: SeenBlobs | None = None
+        self._planned: list[tuple[str, str]] = []
+
+    def documents(self, batch: Batch) -> Iterator[Document | Notice]:
+        """Read the blobs of a batch."""
+        return self._reading.documents(batch)
+
+    def close(self) -> None:
+        """End the git of this process, and remove the private directory."""
+        self._reading.close()
+        self._repository.close()
+
+    def _batches(self, commits: Commits, tip: str) -> Iterator[Batch | Notice]:
+        yield from commits.notices
+        found = _introduced(self._repository, commits)
+        yield from self._notices(found)
+        sized = sizes(self._repository, list(found.first))
+        absent = [] if not self._repository.partial else [blob for blob in found.first if blob not in sized]
+        if absent:
+            yield Notice(Problem.MISSING, "", f"{len(absent)} blobs are not in this partial clone")
+        blobs = self._blobs(found, commits.times, frozenset(absent), _paths_at(self._repository, tip))
+        if self.sweeps or not commits.whole or found.broken.commits:
+            blobs.extend(_strays(self._repository, found.first.keys()))
+        self._planned = [(blob.name, blob.base) for blob in blobs]
+        wanted = blobs if self._seen is None else [blob for blob in blobs if blob.name not in self._seen]
+        yield from batches_of([(blob, sized.get(blob.name, ("", 0))[1]) for blob in wanted])
+
+    def _blobs(
+        self, found: _Found, times: Mapping[str, str], absent: Collection[str], present: Collection[bytes] | None
+    ) -> list[Blob]:
+        by_path: dict[bytes, list[Introduction]] = {}
+        for one in found.first.values():
+            if one.blob not in absent:
+                by_path.setdefault(one.path, []).append(one)
+        blobs = []
+        for path, versions in by_path.items():
+            shown = readable(path)
+            contexts = Context.HISTORY.value
+            if present is not None and path not in present:
+                contexts += f",{Context.DELETED.value}"
+            for one in versions:
+                base = self._base(one, found.first)
+                part = self.part if base else Part.WHOLE
+                blobs.append(Blob(one.blob, shown, one.commit, times.get(one.commit, ""), base, part, contexts))
+        return blobs
+
+    def _base(self, one: Introduction, first: Mapping[str, Introduction]) -> str:
+        """Return the version that is compared with: for a scan of a part, one that is scanned itself, at this path."""
+        if self.part is Part.LINES:
+            return one.base
+        base = first.get(one.base)
+        return one.base if base is not None and base.path == one.path else ""
+
+    def _notices(self, found: _Found) -> Iterator[Notice]:
+        for path in sorted(found.submodules):
+            yield Notice(Problem.MISSING, readable(path), "a submodule: its own repository is to be scanned by itself")
+        problem = Problem.MISSING if self._repository.partial else Problem.CORRUPT
+        for commit in found.broken.commits:
+            detail = f"commit {commit} lacks a tree: what it brought is scanned without path and commit"
+            yield Notice(problem, "", detail)
+        if found.broken.gave_up:
+            yield Notice(problem, "", "too many commits lack a tree: the rest is scanned without path and commit")
+
+
+class HistorySource(_CommitSource):
+    """Every blob of a history: of every ref, or of some.
+
+    `stash` adds what is stashed, older stashes too; `unreachable` what no ref leads to any more.
+    `context` is how much surrounds what is new in a version, see `trimming.surroundings`; 0 scans every version whole.
+    `seen` leaves out what held nothing the last time; `finished` has to be told what held something this time.
+    """
+
+    part = Part.STRETCHES
+
+    def __init__(
+        self,
+        repository: Repository,
+        refs: Sequence[str] = (),
+        *,
+        stash: bool = False,
+        unreachable: bool = False,
+        seen: SeenBlobs | None = None,
+        context: int = 0,
+        bytes_max: int = BLOB_BYTES_MAX,
+    ) -> None:
+        super().__init__(repository, context=context, bytes_max=bytes_max)
+        self._refs = tuple(refs)
+        self._stash = stash
+        self.sweeps = unreachable
+        self._seen = seen
+        if not context:
+            self.part = Part.WHOLE
+
+    def batches(self) -> Iterator[Batch | Notice]:
+        """Name every blob; raises `InputError` for a ref that there is not."""
+        repository = self._repository
+        if repository.shallow:
+            yield Notice(Problem.MISSING, "", "the clone is shallow: what is before its first commits is not here")
+        if self._refs:
+            tips = {resolve(repository, ref): ref for ref in self._refs}
+        else:
+            tips = named_by_refs(repository, stash=self._stash)
+        commits = commits_of(repository, tips)
+        if self.sweeps:
+            _join(commits, every_commit(repository))
+        yield from self._batches(commits, resolve(repository, self._refs[0]) if self._refs else "HEAD")
+
+    def finished(self, holding: Collection[str]) -> None:
+        """Keep the blobs that held nothing, for the next scan; only to be called when all went well.
+
+        A version of which only a part was scanned is kept when its earlier version is.
+        """
+        if self._seen is None:
+            return
+        clean: set[str] = set()
+        for blob, base in self._planned:
+            if blob in self._seen or (blob not in holding and (not base or base in clean or base in self._seen)):
+                clean.add(blob)
+        self._seen.add(clean)
+
+
+class RangeSource(_CommitSource):
+    """What a range of commits, such as `main..feature`, brings: in each blob, the lines that are new."""
+
+    def __init__(self, repository: Repository, revisions: str, *, bytes_max: int = BLOB_BYTES_MAX) -> None:
+        super().__init__(repository, bytes_max=bytes_max)
+        self._revisions = revisions
+
+    def batches(self) -> Iterator[Batch | Notice]:
+        """Name every blob of the range; raises `InputError` when it is none."""
+        commits = commits_in(self._repository, self._revisions)
+        yield from self._batches(commits, commits.names[-1] if commits.names else "HEAD")
+
+
+class PushSource(_CommitSource):
+    """What a push would bring: what the new objects lead to and no ref does.
+
+    For a `pre-receive` hook; the repository has to be opened with the hook's environment, which names the quarantine.
+    """
+
+    def __init__(self, repository: Repository, new: Sequence[str], *, bytes_max: int = BLOB_BYTES_MAX) -> None:
+        super().__init__(repository, bytes_max=bytes_max)
+        self._new = tuple(name for name in new if name.strip("0"))
+
+    def batches(self) -> Iterator[Batch | Notice]:
+        """Name every blob that is new."""
+        tips = {resolve(self._repository, name): name for name in self._new}
+        commits = commits_of(self._repository, tips, ("--all",))
+        yield from self._batches(commits, commits.names[-1] if commits.names else "HEAD")
+
+
+def _introduced(repository: Repository, commits: Commits) -> _Found:
+    found = _Found({}, Broken(), set())
+    for one in introductions(repository, commits.names, found.broken, found.submodules):
+        found.first.setdefault(one.blob, one)
+    for blob, ref in commits.blobs:
+        found.first.setdefault(blob, Introduction(blob, ref.encode(), "", ""))
+    for tree, _ in commits.trees:
+        for path, blob in _listed(repository, tree):
+            found.first.setdefault(blob, Introduction(blob, path, "", ""))
+    return found
+
+
+def _listed(repository: Repository, tree: str) -> Iterator[tuple[bytes, str]]:
+    for entry in repository.attempt("ls-tree", "-r", "-z", "--full-tree", tree).stdout.split(b"\0"):
+        described, _, path = entry.partition(b"\t")
+        words = described.split(b" ")
+        if len(words) == 3 and words[1] == b"blob":
+            yield path, words[2].decode("ascii", "replace")
+
+
+def _paths_at(repository: Repository, commit: str) -> Collection[bytes] | None:
+    ended = repository.attempt("ls-tree", "-r", "-z", "--full-tree", "--name-only", commit)
+    return frozenset(ended.stdout.split(b"\0")) if ended.returncode == 0 else None
+
+
+def _strays(repository: Repository, known: Collection[str]) -> Iterator[Blob]:
+    """Return the blobs that no commit was found for."""
+    for name, kind, _ in every_object(repository):
+        if kind == "blob" and name not in known:
+            yield Blob(name, f"objects/{name}", contexts=Context.HISTORY.value)
+
+
+def _join(commits: Commits, others: Commits) -> None:
+    """Add what is in `others` alone, in its order; what a ref leads to stays first, and is what it is attributed to."""
+    for name in others.names:
+        if name not in commits.times:
+            commits.names.append(name)
+            commits.times[name] = others.times[name]
+    commits.notices.extend(_new(others.notices, commits.notices))
+    commits.whole = commits.whole and others.whole
+
+
+def _new(notices: Iterable[Notice], known: Collection[Notice]) -> list[Notice]:
+    return [notice for notice in notices if notice not in known]

@@ -1,0 +1,177 @@
+"""What is new in a version of a file, so that the rest need not be scanned again.
+
+A secret that stands in a stretch which a file's earlier version has as well, byte for byte and with the same
+surroundings, was found there.  So only the rest of a later version is scanned, with surroundings on both sides that
+are at least as long as the longest match of any rule: a match that touches a byte that is new is then inside, whole.
+Surroundings end at the ends of lines, and neither within nor near a block of encoded lines, such as a PEM key.
+
+What a rule finds has to follow from the match and from no more than that much around it.  A rule that wants another
+one to match anywhere in the document is none of these, so `surroundings` allows no trimming for a set that has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from keyturn.scanner.ruleset.model import Ruleset
+
+CONTEXT_MIN = 4096
+LINES_MAX = 16
+_ANCHOR = 96
+_FIRST_STEP = 1 << 12
+_STEP = 1 << 16
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-"
+_AROUND = b" \t\r\n\"'+#*>|,;\\"
+_ENCODED_MIN = 32
+_BORDER = 512
+_ARMOUR = "-----BEGIN"
+_WHOLE_ALWAYS = (".ipynb", ".har", ".eml", ".mbox", ".svg")
+
+Stretch = tuple[int, int]
+
+
+def surroundings(ruleset: Ruleset) -> int:
+    """Return how many bytes have to surround what is new, for these rules; 0 when they do not allow trimming.
+
+    Rules of PEM blocks do not count: a block is kept whole whatever its length.
+    """
+    longest = CONTEXT_MIN
+    for rule in ruleset.rules:
+        for required in rule.requires:
+            if required.within_lines is None or required.within_lines > LINES_MAX:
+                return 0
+        if _ARMOUR not in rule.regex:
+            longest = max(longest, rule.window)
+    return longest
+
+
+def new_stretches(base: bytes, data: bytes, path: str, context: int) -> list[Stretch] | None:
+    """Return the stretches of `data` that have to be scanned when `base` was; None when that is all of it.
+
+    They are in order, begin and end with lines, and do not overlap; none at all when nothing is new.
+    """
+    if len(data) <= 2 * context or path.endswith(_WHOLE_ALWAYS) or b"\0" in data or b"\0" in base:
+        return None
+    stretches: list[Stretch] = []
+    for start, end in _changed(base, data, context):
+        opened, closed = _back(data, start, context), _forth(data, end, context)
+        if stretches and opened <= stretches[-1][1]:
+            stretches[-1] = (stretches[-1][0], max(closed, stretches[-1][1]))
+        else:
+            stretches.append((opened, closed))
+    return None if sum(end - start for start, end in stretches) * 4 > len(data) * 3 else stretches
+
+
+def new_lines(base: bytes, data: bytes) -> tuple[Stretch, ...]:
+    """Return the lines of `data` that `base` does not have anywhere, as first and last numbers from 1."""
+    known = frozenset(base.splitlines())
+    runs: list[list[int]] = []
+    for number, line in enumerate(_lines_of(data), start=1):
+        if line.rstrip(b"\r") in known or line in known:
+            continue
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return tuple((first, last) for first, last in runs)
+
+
+def _lines_of(data: bytes) -> list[bytes]:
+    lines = data.split(b"\n")
+    return lines[:-1] if lines and not lines[-1] else lines
+
+
+def _changed(base: bytes, data: bytes, context: int) -> list[Stretch]:
+    """Return what is left between the common beginning and end, without long stretches that `base` has too."""
+    if base == data:
+        return []
+    most = min(len(base), len(data))
+    start = _same_after(base, 0, data, 0, most)
+    same = _same_before(base, len(base), data, len(data), most - start)
+    return list(_split(base, (start, len(base) - same), data, (start, len(data) - same), 4 * context))
+
+
+def _split(base: bytes, old: Stretch, data: bytes, new: Stretch, least: int) -> Iterator[Stretch]:
+    """Divide what differs at a long stretch in the middle that is the same, if there is one, and go on on both sides.
+
+    Every place where two bytes are neighbours that are none in `base` is in, or on a border of, what is returned.
+    """
+    if new[1] - new[0] >= least and old[1] - old[0] >= least:
+        for part in (2, 3, 1):
+            middle = data.find(b"\n", new[0] + (new[1] - new[0]) * part // 4, new[1] - _ANCHOR)
+            at = base.find(data[middle : middle + _ANCHOR], *old) if middle >= 0 else -1
+            if at < 0:
+                continue
+            before = _same_before(base, at, data, middle, min(at - old[0], middle - new[0]))
+            after = _same_after(base, at, data, middle, min(old[1] - at, new[1] - middle))
+            if before + after >= least:
+                yield from _split(base, (old[0], at - before), data, (new[0], middle - before), least)
+                yield from _split(base, (at + after, old[1]), data, (middle + after, new[1]), least)
+                return
+    yield new
+
+
+def _same_after(one: bytes, start: int, other: bytes, begin: int, most: int) -> int:
+    """Return how many bytes from two places on are the same."""
+    same, step = 0, _FIRST_STEP
+    while same < most:
+        size = min(step, most - same)
+        first, second = start + same, begin + same
+        if one[first : first + size] == other[second : second + size]:
+            same += size
+            step = min(step * 4, _STEP)
+        elif size == 1:
+            break
+        else:
+            most, step = same + size - 1, max(1, size // 2)
+    return same
+
+
+def _same_before(one: bytes, end: int, other: bytes, close: int, most: int) -> int:
+    """Return how many bytes up to two places are the same."""
+    same, step = 0, _FIRST_STEP
+    while same < most:
+        size = min(step, most - same)
+        last, final = end - same, close - same
+        if one[last - size : last] == other[final - size : final]:
+            same += size
+            step = min(step * 4, _STEP)
+        elif size == 1:
+            break
+        else:
+            most, step = same + size - 1, max(1, size // 2)
+    return same
+
+
+def _back(data: bytes, position: int, context: int) -> int:
+    """Return where a stretch begins that has `position` in it: at a line, `context` before, and before a block."""
+    position = data.rfind(b"\n", 0, max(0, position - context)) + 1
+    near = any(map(_encoded, data[position : position + _BORDER].split(b"\n")))
+    while position:
+        before = data.rfind(b"\n", 0, position - 1) + 1
+        if not _encoded(data[before:position]):
+            break
+        position, near = before, True
+    return data.rfind(b"\n", 0, max(0, position - _BORDER)) + 1 if near else position
+
+
+def _forth(data: bytes, position: int, context: int) -> int:
+    position = _line_end(data, position + context)
+    near = any(map(_encoded, data[max(0, position - _BORDER) : position].split(b"\n")))
+    while position < len(data):
+        after = _line_end(data, position)
+        if not _encoded(data[position:after]):
+            break
+        position, near = after, True
+    return _line_end(data, position + _BORDER) if near else position
+
+
+def _line_end(data: bytes, position: int) -> int:
+    found = data.find(b"\n", position)
+    return len(data) if found < 0 else found + 1
+
+
+def _encoded(line: bytes) -> bool:
+    """Tell whether a line is nothing but encoded bytes, such as one of many."""
+    inner = line.strip(_AROUND).removesuffix(b"\\n").removesuffix(b"\\r")
+    return len(inner) >= _ENCODED_MIN and not inner.translate(None, _ALPHABET)
