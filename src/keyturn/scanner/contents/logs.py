@@ -22,12 +22,12 @@ _ESCAPE: Final = re.compile(
 )
 _MARKS: Final = (b"section_start:", b"##[group]", b"##[command]", b"::group::", b"travis_fold:")
 _OPERATING: Final = 20
-_TOKEN_END: Final = re.compile(rb"[A-Za-z0-9_\-+/=.%:@~]+\Z")
-_TOKEN_START: Final = re.compile(rb"[A-Za-z0-9_\-+/=.%:@~]+")
+_TOKEN: Final = re.compile(rb"[A-Za-z0-9_\-+/=.%:@~]+")
 _NARROWEST: Final = 72
 _WIDEST: Final = 512
 _BASE64_WIDTH: Final = 76
 _LINES_JOINED: Final = 64
+_AFTER: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def _goes_on(lines: list[bytes], index: int, width: int, continued: frozenset[in
         return True
     if not width or len(lines[index]) != width:
         return False
-    return _TOKEN_END.search(lines[index][-1:]) is not None and _TOKEN_START.match(lines[index + 1]) is not None
+    return _TOKEN.match(lines[index][-1:]) is not None and _TOKEN.match(lines[index + 1]) is not None
 
 
 def _tokens(lines: list[bytes], first: int, last: int) -> Iterator[Joined]:
@@ -111,9 +111,11 @@ def _tokens(lines: list[bytes], first: int, last: int) -> Iterator[Joined]:
     told = 0
     for index in range(first, last):
         border += len(lines[index])
-        before = _TOKEN_END.search(text, max(0, border - _WIDEST), border)
-        after = _TOKEN_START.match(text, border, min(len(text), border + _WIDEST * 8))
-        if before is None or after is None or before.start() < told:
+        before = _TOKEN.match(text[max(0, border - _WIDEST) : border][::-1])
+        after = _TOKEN.match(text, border, min(len(text), border + _WIDEST * 8))
+        if before is None or after is None or border - before.end() < told:
             continue
         told = after.end()
-        yield Joined(text, index, before.start(), border)
+        start = border - before.end()
+        begin = max(0, start - _WIDEST)
+        yield Joined(text[begin : told + _AFTER], index, start - begin, border - begin)

@@ -32,7 +32,7 @@ _COMPRESSIONS: Final = (
     (b"\x28\xb5\x2f\xfd", Compression.ZSTANDARD),
 )
 _CLOSED: Final = (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xed\xab\xee\xdb", b"MSCF\0\0\0\0")
-_TAR_KINDS: Final = frozenset(b"\x001234567LKxgXSDMNV")
+_TAR_KINDS: Final = frozenset(b"\0" + b"01234567LKxgXSDMNV")
 _UNPRINTABLE: Final = bytes(range(9)) + b"\x0e\x0f" + bytes(range(16, 27)) + b"\x1c\x1d\x1e\x1f\x7f"
 SUSPECT: Final = frozenset(b"PB!7RCM(]\x1f\xfd\xed\xfe\xff") | frozenset(range(0x50, 0x60))
 """First bytes of what is no plain text although no zero follows soon."""

@@ -33,11 +33,15 @@ _JOIN_MOST: Final = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The way from the root document to a text, what is known of the place, and the innermost file's name."""
+    """The way from the root document to a text, what is known of the place, and the innermost file's name.
+
+    `lines` are those of the root document that are new, as long as the lines are the same.
+    """
 
     members: tuple[str, ...]
     contexts: frozenset[Context]
     name: str
+    lines: tuple[tuple[int, int], ...] = ()
 
 
 class Texts:
@@ -73,7 +77,7 @@ class Texts:
         else:
             text = binaries.strings(data)
         if text:
-            yield self._document(text, replace(where, contexts=where.contexts | _BINARY))
+            yield self._document(text, replace(where, contexts=where.contexts | _BINARY, lines=()))
 
     def _text(self, data: Bytes, where: Where, head: bytes) -> Iterator[Document]:
         if scripts.is_client_bundle(where.name if where.members else self._root.path, head):
@@ -102,13 +106,13 @@ class Texts:
     def _sources(self, sources: list[tuple[str, bytes]], where: Where) -> Iterator[Document]:
         for name, text in sources:
             members = (*where.members, shown(name.encode("utf-8", "replace"))) if name else where.members
-            yield self._document(text, replace(where, members=members, contexts=where.contexts | _MAP))
+            yield self._document(text, replace(where, members=members, contexts=where.contexts | _MAP, lines=()))
 
     def _config(self, data: bytes, where: Where) -> Iterator[Document]:
         for name, text in config_texts(data):
             if text:
                 members = (*where.members, name) if name else where.members
-                yield self._document(text, replace(where, members=members, contexts=where.contexts | _CONFIG))
+                yield self._document(text, replace(where, members=members, contexts=where.contexts | _CONFIG, lines=()))
 
     def _log(self, raw: bytes, where: Where, head: bytes) -> Iterator[Document]:
         if logs.is_build_log(head) or where.name.endswith(".log"):
@@ -130,7 +134,7 @@ class Texts:
         if form is Form.WIDE_TEXT:
             chunks = narrowed(chunks, encoding_of(head))
         elif form is Form.BINARY:
-            where = replace(where, contexts=where.contexts | _BINARY)
+            where = replace(where, contexts=where.contexts | _BINARY, lines=())
             chunks = _strings(chunks)
         elif logs.is_build_log(head) or b"\x1b" in head:
             where = replace(where, contexts=where.contexts | _LOG)
@@ -167,6 +171,7 @@ class Texts:
             root.committed_at,
             root.first_line if line is None else line,
             where.contexts,
+            lines=where.lines,
         )
 
 

@@ -51,7 +51,8 @@ class Unwrapping:
 
     def root(self) -> Opened:
         """Give everything that is in the document; a bound on the whole is told last."""
-        where = Where((), self._document.contexts, self._document.path.rpartition("/")[2])
+        document = self._document
+        where = Where((), document.contexts, document.path.rpartition("/")[2], document.lines)
         yield from self._open(Stream.of(self._document.data), _Level(where))
         if self._spending.hit:
             yield Notice(Problem.BOUND, self._document.path, self._spending.hit)
@@ -89,7 +90,7 @@ class Unwrapping:
         name = level.where.name
         for ending in _ENDINGS:
             name = name.removesuffix(ending)
-        inner = replace(level, where=replace(level.where, name=name), depth=level.depth + 1)
+        inner = replace(level, where=replace(level.where, name=name, lines=()), depth=level.depth + 1)
         yield from self._open(inflate(stream, form, self._spending), inner)
 
     def _tar(self, stream: Stream, level: _Level, head: bytes) -> Opened:
