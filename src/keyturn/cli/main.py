@@ -32,6 +32,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "credential-roles": ("keyturn.cli.leases:credential_roles", "Manage what accounts of a source may do."),
     "leases": ("keyturn.cli.leases:leases", "Make credentials on demand, renew and revoke them."),
+    "scan": ("keyturn.cli.scan:scan", "Find leaked keys in files, repositories, images and logs."),
+    "rules": ("keyturn.cli.detection_rules:rules", "See what the scanner looks for, and check your own rules."),
     "usage": ("keyturn.cli.usage:usage", "Show how keys are used."),
     "audit": ("keyturn.cli.audit:audit", "Read, export and verify the audit log."),
     "quotas": ("keyturn.cli.quotas:quotas", "Look at balances, and top them up."),

@@ -14,9 +14,9 @@ A finding is recognised wherever it moves, and is a new one when its secret chan
 
 from __future__ import annotations
 
-from datetime import date
 import json
 import re
+from datetime import date
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec

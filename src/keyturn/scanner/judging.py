@@ -11,8 +11,8 @@ from keyturn.scanner.ignores import ANYTHING
 from keyturn.scanner.model import Certainty, Context, Finding, Owner, Place
 
 if TYPE_CHECKING:
-    from datetime import date
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import date
 
     from keyturn.scanner.baseline import Baseline
     from keyturn.scanner.examination import Hit

@@ -47,7 +47,7 @@ class Lines:
         return max(least, self._newline_before(offset, least) + 1)
 
     def end_of(self, offset: int, reach: int) -> int:
-        """Return where the line of a byte ends, before its line feed, or what is `reach` after it when that is earlier."""
+        """Return where the line of a byte ends, or what is `reach` after the byte when that is earlier."""
         found = bytes(self._data[offset : offset + reach]).find(b"\n")
         return min(len(self._data), offset + reach) if found < 0 else offset + found
 

@@ -17,8 +17,8 @@ applies to is blocked.
 
 from __future__ import annotations
 
-from datetime import date
 import re
+from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec

@@ -20,12 +20,10 @@ from keyturn.scanner.progress import Progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from keyturn.scanner.cache import Cache
     from keyturn.scanner.engine.detect import Engine
     from keyturn.scanner.examination import Hit
     from keyturn.scanner.judging import Judges
     from keyturn.scanner.model import Batch, Source
-    from keyturn.scanner.ruleset.model import Ruleset
     from keyturn.scanner.workers import Task, Yielded
 
 JOBS_MAX: Final = 256
@@ -39,17 +37,14 @@ _STRICT_ERRORS: Final = _ERRORS | {Problem.BOUND, Problem.MISSING}
 
 @dataclass(frozen=True, slots=True)
 class ScanSettings:
-    """How to scan: `ruleset` None are the rules that ship with Keyturn, `jobs` None as many as there are processors.
+    """How to scan: `jobs` None is one process for each processor.
 
     `whole` says that the source is all there is, so that what a baseline names and was not found is stale.
     `progress` None shows it on a terminal.
     """
 
     judges: Judges
-    ruleset: Ruleset | None = None
-    cache: Cache | None = None
     jobs: int | None = None
-    fallback: bool = False
     whole: bool = False
     progress: bool | None = None
     scanned: Callable[[list[Hit], list[Notice]], None] | None = None
@@ -61,17 +56,14 @@ class ScanSettings:
             raise InputError(f"expected 1 to {JOBS_MAX} jobs, found {self.jobs}", field="jobs")
 
 
-def scan(source: Source, settings: ScanSettings) -> Report:
-    """Scan everything of a source and judge what was found.
+def scan(source: Source, engine: Engine, settings: ScanSettings) -> Report:
+    """Scan everything of a source by the rules of an engine, and judge what was found.
 
     Raises:
-        KeyturnError: the source or the rules cannot be read, or a process was ended: nothing was decided.
+        KeyturnError: the source cannot be read, or a process was ended: nothing was decided.
 
     """
-    from keyturn.scanner.engine.open import open_engine
-
     begin = boottime()
-    engine = open_engine(settings.ruleset, cache=settings.cache, fallback=settings.fallback)
     report = Report()
     hits: list[Hit] = []
     with Progress(shown=settings.progress) as progress:
