@@ -1,0 +1,103 @@
+"""Confirmation: what a finder told of, matched by the rule's own expression and weighed by all the rule asks for."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from keyturn.scanner.engine.allowing import Allowing, Subject
+from keyturn.scanner.engine.plans import compiled
+from keyturn.scanner.engine.searching import Search
+from keyturn.scanner.model import Detection
+from keyturn.scanner.ruleset.checksums import CHECKSUMS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import re2
+
+    from keyturn.scanner.ruleset.model import Rule
+
+
+class Confirmation:
+    """One rule, ready to confirm; it is made when the rule is first told of, since most never are."""
+
+    __slots__ = ("_allow", "_path", "_search", "_verify", "_weigh", "rule")
+
+    def __init__(self, rule: Rule, reach: int) -> None:
+        """Compile the rule's expression, which is known to be right; no match is longer than `reach`."""
+        field = f"rule {rule.id}"
+        self.rule = rule
+        self._search = Search(rule.regex, reach, field)
+        self._path: re2._Regexp | None = compiled(rule.path, field) if rule.path else None
+        self._allow = tuple(Allowing(allowed, field) for allowed in rule.allow)
+        self._words = tuple(word.encode() for word in rule.keywords)
+        self._verify = CHECKSUMS[rule.checksum].verify if rule.checksum else None
+        self._weigh: Callable[[Rule, bytes, bytes, str], bool] | None = _weighing() if rule.generic else None
+
+    def applies(self, subject: Subject) -> bool:
+        """Tell whether the rule is for documents of this path."""
+        return self._path is None or self._path.search(subject.path) is not None
+
+    def _is_worded(self, subject: Subject, start: int, end: int) -> bool:
+        """Tell whether a keyword stands in the match, as in our own rules, or anywhere else in the document."""
+        if not self._words:
+            return True
+        match = bytes(subject.data[start:end]).lower()
+        return any(word in match for word in self._words) or subject.holds(self._words)
+
+    def detections(self, subject: Subject, low: int, high: int, allow: Iterable[Allowing]) -> list[Detection]:
+        """Return what the rule finds in a window, in order; what stands around the window counts as context."""
+        found = []
+        rule = self.rule
+        for match in self._search.matches(subject.data, low, high):
+            start, end = match.span()
+            if start == end:
+                continue
+            first, last = self._secret_span(match, subject)
+            if first < last and self._stands(subject, (start, end), bytes(subject.data[first:last]), allow):
+                if not self._is_worded(subject, start, end):
+                    return []
+                found.append(Detection(rule, start, end, first, last))
+        return found
+
+    def _secret_span(self, match: re2._Match, subject: Subject) -> tuple[int, int]:
+        group = self.rule.secret_group
+        if group:
+            span: tuple[int, int] = match.span(group)
+            return span
+        for number in range(1, self._search.groups + 1):
+            start, end = match.span(number)
+            if start < end:
+                return start, end
+        start, end = match.span()
+        whole = bytes(subject.data[start:end])
+        return start + len(whole) - len(whole.lstrip(b"\n")), end - len(whole) + len(whole.rstrip(b"\n"))
+
+    def _stands(self, subject: Subject, span: tuple[int, int], secret: bytes, allow: Iterable[Allowing]) -> bool:
+        rule = self.rule
+        if self._verify is not None and not self._verify(secret):
+            return False
+        if rule.entropy and entropy(secret) <= rule.entropy:
+            return False
+        if any(allowed.allows(subject, span, secret) for allowed in self._allow):
+            return False
+        if any(allowed.allows(subject, span, secret) for allowed in allow):
+            return False
+        if self._weigh is None:
+            return True
+        path = subject.path.decode("utf-8", "surrogatepass")
+        return self._weigh(rule, bytes(subject.data[span[0] : span[1]]), secret, path)
+
+
+def entropy(secret: bytes) -> float:
+    """Return the Shannon entropy of some bytes, in bits a byte."""
+    size = len(secret)
+    return math.log2(size) - sum(n * math.log2(n) for n in Counter(secret).values()) / size
+
+
+def _weighing() -> Callable[[Rule, bytes, bytes, str], bool]:
+    from keyturn.scanner.engine.generic import weigh
+
+    return weigh

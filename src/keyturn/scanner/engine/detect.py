@@ -1,0 +1,83 @@
+"""The engine itself: where the rules match in some bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyturn.scanner.engine.allowing import Allowing, Subject, one_of
+from keyturn.scanner.engine.composing import composed
+from keyturn.scanner.engine.confirming import Confirmation
+from keyturn.scanner.engine.plans import compiled
+from keyturn.scanner.model import Detection
+
+if TYPE_CHECKING:
+    import re2
+
+    from keyturn.scanner.engine.finders import Finder
+    from keyturn.scanner.model import Bytes
+    from keyturn.scanner.ruleset.model import Rule, Ruleset
+
+
+class Engine:
+    """Rules, ready to be matched.  One engine serves one thread at a time; `clone` makes another at no cost."""
+
+    __slots__ = ("_allow", "_any_path", "_confirmations", "_finder", "_path_rules", "_paths", "ruleset")
+
+    def __init__(self, ruleset: Ruleset, finder: Finder) -> None:
+        """Hold rules that are known to be right, and what finds them."""
+        self.ruleset = ruleset
+        self._finder = finder
+        self._confirmations: list[Confirmation | None] = [None] * len(ruleset.rules)
+        self._allow = tuple(Allowing(allowed, f"allowlist of {ruleset.name}") for allowed in ruleset.allow)
+        self._path_rules = [rule for rule in ruleset.rules if rule.path and not rule.regex]
+        self._any_path: re2._Regexp | None = None
+        self._paths: tuple[tuple[Rule, re2._Regexp, tuple[Allowing, ...]], ...] = ()
+
+    def clone(self) -> Engine:
+        """Return an engine of the same rules for another thread."""
+        other = object.__new__(Engine)
+        other.ruleset, other._finder = self.ruleset, self._finder.clone()
+        other._confirmations, other._allow = self._confirmations, self._allow
+        other._path_rules, other._paths, other._any_path = self._path_rules, self._paths, self._any_path
+        return other
+
+    def detect(self, data: Bytes, path: str = "", commit: str = "") -> list[Detection]:
+        """Return what the rules find, in the order of the secrets' places.
+
+        Detections of one rule do not overlap.  A generic one gives way to a more specific one of the same secret.
+        A rule of paths alone finds the document itself, from 0 to 0.
+        """
+        windows = self._finder.windows(data) if data else ()
+        if not windows and not self._path_rules:
+            return []
+        subject = Subject(data, path, commit)
+        found = self._by_path(subject) if self._path_rules else []
+        at, applies = -1, False
+        for rule, low, high in windows:
+            confirmation = self._confirmations[rule] or self._confirmation(rule)
+            if rule != at:
+                at, applies = rule, confirmation.applies(subject)
+            if applies:
+                found.extend(confirmation.detections(subject, low, high, self._allow))
+        return composed(found, data) if found else found
+
+    def _confirmation(self, rule: int) -> Confirmation:
+        made = self._confirmations[rule] = Confirmation(self.ruleset.rules[rule], self._finder.plans[rule].before)
+        return made
+
+    def _by_path(self, subject: Subject) -> list[Detection]:
+        if self._any_path is None:
+            self._any_path = one_of([rule.path for rule in self._path_rules], "paths", captures=False)
+        if self._any_path.search(subject.path) is None:
+            return []
+        if not self._paths:
+            self._paths = tuple(
+                (rule, compiled(rule.path, rule.id), tuple(Allowing(one, rule.id) for one in rule.allow))
+                for rule in self._path_rules
+            )
+        return [
+            Detection(rule, 0, 0, 0, 0)
+            for rule, expression, allow in self._paths
+            if expression.search(subject.path) is not None
+            and not any(allowed.allows(subject, (0, 0), b"") for allowed in (*allow, *self._allow))
+        ]

@@ -1,0 +1,89 @@
+r"""Searches a rule's expression in a window: the same matches as RE2's `finditer`, in less time.
+
+An automaton of `[\w.]{0,40}key.{8,256}` has a state for nearly every way to count, and making them is what costs.
+So a large expression is searched without its head and tail: that has a match exactly where the whole has one.
+The head is then measured backwards, and the whole is matched from there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from keyturn.scanner.engine.plans import compiled
+from keyturn.scanner.engine.syntax import NotUnderstoodError, head_of, parse, without_head, without_tail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import re2
+
+    from keyturn.scanner.model import Bytes
+
+STEP: Final = 16 * 1024
+"""A window is searched piece by piece, since RE2 may read to its end for every match, however short that is."""
+PROGRAM_LARGE: Final = 400
+
+
+class Search:
+    """One expression, ready to be searched; no match is longer than `reach`."""
+
+    __slots__ = ("_core", "_head", "_head_max", "_reach", "_whole", "groups")
+
+    def __init__(self, expression: str, reach: int, field: str) -> None:
+        """Compile an expression that is known to be right."""
+        self._whole: re2._Regexp = compiled(expression, field)
+        self.groups: int = self._whole.groups
+        self._reach = reach
+        self._core: re2._Regexp | None = None
+        self._head: frozenset[int] = frozenset()
+        self._head_max = 0
+        if self._whole.programsize > PROGRAM_LARGE:
+            self._split(expression, field)
+
+    def _split(self, expression: str, field: str) -> None:
+        try:
+            node = parse(expression)
+        except NotUnderstoodError:
+            return
+        head = head_of(node)
+        if head is not None:
+            alphabet = compiled(head.alphabet, field)
+            self._head = frozenset(byte for byte in range(256) if alphabet.fullmatch(bytes([byte])) is not None)
+            self._head_max = head.most
+        kept, dropped = without_tail(without_head(node) if head is not None else node)
+        if kept and (dropped or head is not None):
+            self._core = compiled(kept, field, latin=True, captures=False)
+
+    def matches(self, data: Bytes, low: int, high: int) -> Iterator[re2._Match]:
+        """Yield the matches between two places, in order; what stands around them counts as context."""
+        at = low
+        while at < high:
+            stop = at + STEP
+            limit = stop + self._reach
+            if limit >= high:
+                yield from self._between(data, at, high)
+                return
+            start, at = at, stop
+            for match in self._between(data, start, limit):
+                if match.start() >= stop:
+                    break
+                yield match
+                at = max(stop, match.end())
+
+    def _between(self, data: Bytes, low: int, high: int) -> Iterator[re2._Match]:
+        if self._core is None:
+            return self._whole.finditer(data, low, high)  # type: ignore[no-any-return]
+        return self._split_between(self._core, data, low, high)
+
+    def _split_between(self, core: re2._Regexp, data: Bytes, low: int, high: int) -> Iterator[re2._Match]:
+        head, most = self._head, self._head_max
+        while (found := core.search(data, low, high)) is not None:
+            start = found.start()
+            first = max(low, start - most)
+            while start > first and data[start - 1] in head:
+                start -= 1
+            match = self._whole.match(data, start, min(high, start + self._reach))
+            if match is None:
+                return
+            yield match
+            low = max(match.end(), start + 1)
