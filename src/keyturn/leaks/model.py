@@ -91,7 +91,6 @@ class SeenPlace:
 class Event:
     """Something that became of a finding."""
 
-    id: str
     at: float
     actor: str
     event: str

@@ -77,7 +77,7 @@ class Recording:
 
 def event_of(op: Operation, what: str, detail: dict[str, str] | None = None) -> Event:
     """Return something that became of a finding by the operation's caller."""
-    return Event(new_id("fev", op.now), op.now, op.caller.principal, what, detail or {})
+    return Event(op.now, op.caller.principal, what, detail or {})
 
 
 def notice_of(found: Finding) -> dict[str, Detail]:

@@ -209,11 +209,15 @@ def _seen(row: Any) -> SeenPlace:  # noqa: ANN401 -- a row of `finding_place`
 
 def insert_events(connection: Connection, of: Finding, events: Sequence[Event]) -> None:
     """Store what became of a finding, in this order."""
-    # Ids of one millisecond are in no order of their own.
-    ids = sorted(one.id for one in events)
+    if not events:
+        return
+    known = connection.execute(
+        select(func.count()).select_from(finding_event).where(finding_event.c.finding == of.id)
+    ).scalar_one()
     rows = [
         {
-            "id": event_id,
+            # Numbered: what became of it within one millisecond has its order too.
+            "id": f"{of.id}.{number:06d}",
             "workspace": of.workspace,
             "finding": of.id,
             "at": one.at,
@@ -221,10 +225,9 @@ def insert_events(connection: Connection, of: Finding, events: Sequence[Event]) 
             "event": one.event,
             "detail_json": msgspec.json.encode(one.detail).decode(),
         }
-        for event_id, one in zip(ids, events, strict=True)
+        for number, one in enumerate(events, start=known + 1)
     ]
-    if rows:
-        connection.execute(insert(finding_event), rows)
+    connection.execute(insert(finding_event), rows)
 
 
 def list_events(connection: Connection, of: Finding) -> list[Event]:
@@ -235,7 +238,7 @@ def list_events(connection: Connection, of: Finding) -> list[Event]:
         .order_by(finding_event.c.id.desc())
         .limit(EVENTS_SHOWN_MAX)
     ).all()
-    return [Event(row.id, row.at, row.actor, row.event, _read_detail(row.detail_json)) for row in reversed(rows)]
+    return [Event(row.at, row.actor, row.event, _read_detail(row.detail_json)) for row in reversed(rows)]
 
 
 # --- scans -------------------------------------------------------------------------------------------------------
