@@ -39,7 +39,6 @@ class ScanOptions:
 
     stash: bool
     unreachable: bool
-    gitignore: bool
     exclude: tuple[str, ...]
     follow_links: bool
     rules: tuple[str, ...]
@@ -71,7 +70,6 @@ class ScanOptions:
 @click.option("--ref", "refs", multiple=True, help="With --history: only what this ref holds; repeatable.")
 @click.option("--stash", is_flag=True, help="With --history: what is stashed too.")
 @click.option("--unreachable", is_flag=True, help="With --history: what no ref leads to, but is still stored, too.")
-@click.option("--gitignore", is_flag=True, help="Pass over what git ignores.")
 @click.option("--exclude", multiple=True, help="Pass over these paths, such as `*.svg` or `vendor/**`; repeatable.")
 @click.option("--follow-links", is_flag=True, help="Scan what symbolic links lead to.")
 @click.option("--rules", multiple=True, help="These rules instead: a file of ours or of gitleaks; `keyturn`: ours too.")
@@ -119,7 +117,10 @@ def _scan(options: ScanOptions) -> int:
 
     _check(options)
     prepared = prepare(options)
-    report = scan(prepared.source, prepared.engine, prepared.settings)
+    try:
+        report = scan(prepared.source, prepared.engine, prepared.settings)
+    finally:
+        prepared.close()
     if prepared.known is not None:
         prepared.known(report)
     failed = bool(errors_of(report, strict=options.strict))

@@ -47,6 +47,12 @@ class Prepared:
     options: ScanOptions
     known: Callable[[Report], None] | None = None
 
+    def close(self) -> None:
+        """End what the source started."""
+        close: Callable[[], None] | None = getattr(self.source, "close", None)
+        if close is not None:
+            close()
+
     def write_baseline(self, report: Report) -> None:
         """Write what was found, and what the old baseline judged and was found again, as the baseline."""
         from keyturn.scanner.baseline import new_baseline, updated, write_baseline
@@ -76,7 +82,7 @@ def prepare(options: ScanOptions) -> Prepared:
     )
     engine = open_engine(_ruleset(options), cache=cache)
     chosen = choose_source(options, cache, engine.ruleset)
-    settings = ScanSettings(judges=judges, jobs=options.jobs, whole=chosen.whole, scanned=chosen.scanned)
+    settings = ScanSettings(judges=judges, jobs=chosen.jobs or options.jobs, whole=chosen.whole, scanned=chosen.scanned)
     return Prepared(chosen.source, engine, settings, baseline, options)
 
 

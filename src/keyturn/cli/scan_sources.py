@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from keyturn.config import inherited_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from keyturn.cli.scan import ScanOptions
     from keyturn.scanner.cache import Cache
     from keyturn.scanner.examination import Hit
-    from keyturn.scanner.model import Notice, Source
+    from keyturn.scanner.model import Batch, Document, Notice, Source
     from keyturn.scanner.ruleset.model import Ruleset
     from keyturn.scanner.sources.history import HistorySource
     from keyturn.scanner.sources.repository import Repository
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A source; `whole` when it is all there is, `scanned` is told what was hit once it was scanned to its end."""
+    """A source; `whole` when it is all there is, `scanned` is told what was hit once it was scanned to its end.
+
+    `jobs` is 1 for a source that one process alone can read.
+    """
 
     source: Source
+    jobs: int | None = None
     whole: bool = False
     scanned: Callable[[list[Hit], list[Notice]], None] | None = None
 
@@ -34,18 +39,56 @@ def choose_source(options: ScanOptions, cache: Cache | None, ruleset: Ruleset) -
     if options.staged or options.worktree or options.commits is not None or options.history:
         return _of_repository(options, cache, ruleset)
     if options.paths == ("-",):
-        from keyturn.scanner.sources.stream import StreamSource
-
-        return Chosen(StreamSource(sys.stdin.buffer, "stdin"))
+        return _standard_input()
     from keyturn.scanner.sources.files import FolderSource
 
-    source = FolderSource(
-        options.paths or (".",),
-        follow_links=options.follow_links,
-        exclude=options.exclude,
-        respect_gitignore=options.gitignore,
-    )
+    source = FolderSource(options.paths or (".",), follow_links=options.follow_links, exclude=options.exclude)
     return Chosen(source, whole=len(options.paths) <= 1)
+
+
+@final
+class HeldSource:
+    """Documents that were read already, so that they can be read again, and in other processes."""
+
+    def __init__(self, documents: Sequence[Document | Notice]) -> None:
+        self._documents = documents
+
+    def batches(self) -> Iterator[Batch | Notice]:
+        """Name all of them."""
+        yield ("held",)
+
+    def documents(self, batch: Batch) -> Iterator[Document | Notice]:  # noqa: ARG002 -- there is one
+        """Return them."""
+        yield from self._documents
+
+
+def _standard_input() -> Chosen:
+    from keyturn.scanner.sources.stream import StreamSource
+
+    source = StreamSource(sys.stdin.buffer, "stdin")
+    (name,) = source.batches()
+    documents = source.documents(name) if isinstance(name, tuple) else iter([name])
+    first = list(itertools.islice(documents, 2))
+    # Of what comes in pieces only a few are held at a time, by this process.
+    if len(first) < 2:
+        return Chosen(HeldSource(first))
+    return Chosen(_Pieces(itertools.chain(first, documents)), jobs=1)
+
+
+@final
+class _Pieces:
+    """Documents that can be read once, by one process."""
+
+    def __init__(self, documents: Iterator[Document | Notice]) -> None:
+        self._documents = documents
+
+    def batches(self) -> Iterator[Batch | Notice]:
+        """Name all of them."""
+        yield ("pieces",)
+
+    def documents(self, batch: Batch) -> Iterator[Document | Notice]:  # noqa: ARG002 -- there is one
+        """Return them, once."""
+        return self._documents
 
 
 def _of_repository(options: ScanOptions, cache: Cache | None, ruleset: Ruleset) -> Chosen:
@@ -62,7 +105,7 @@ def _of_repository(options: ScanOptions, cache: Cache | None, ruleset: Ruleset) 
         from keyturn.scanner.sources.index import StagedSource
 
         return Chosen(StagedSource(repository))
-    from keyturn.scanner.sources.worktree import WorkTreeSource
+    from keyturn.scanner.sources.index import WorkTreeSource
 
     return Chosen(WorkTreeSource(repository), whole=True)
 

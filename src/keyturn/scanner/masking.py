@@ -47,7 +47,7 @@ def literal_prefixes(regex: str, group: int) -> tuple[str, ...]:
     if start is None:
         start = 0 if group == 0 else len(regex)
     found = {prefix[:_PREFIX_MAX] for prefix in _prefixes(regex, start)} - {""}
-    return tuple(sorted(found, key=len, reverse=True))
+    return tuple(sorted(found, key=lambda one: (-len(one), one)))
 
 
 def _group_start(regex: str, group: int) -> int | None:
