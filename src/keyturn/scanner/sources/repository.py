@@ -67,7 +67,7 @@ class Repository:
     """Where a repository is; made by `open_repository`, to be used in any process.
 
     `folder` is the work tree, empty for a bare repository.  `shadow` is the directory that git is given: it lasts until
-    `close`, or until the process that made it ends.  `own_index` is the index that git named to a hook, if it did.
+    `close`, or until the process that made it ends.
     """
 
     git: str
@@ -76,7 +76,6 @@ class Repository:
     folder: str
     shadow: str
     environment: Mapping[str, str]
-    own_index: str = ""
     _finalizer: list[weakref.finalize[[str, int], Repository]] = field(default_factory=list, repr=False, compare=False)
 
     @property
@@ -177,15 +176,13 @@ def open_repository(path: str, environment: Mapping[str, str] | None = None) -> 
         if not os.path.lexists(os.path.join(directory if needed == "HEAD" else common, needed)):
             raise InputError(f"{path} is not a git repository that can be read: it has no {needed}")
     shadow = tempfile.mkdtemp(prefix="keyturn-git-")
-    index = given.get("GIT_INDEX_FILE", "")
     repository = Repository(
         git=git,
         directory=directory,
         common=common,
         folder=folder,
         shadow=shadow,
-        environment=_environment(shadow, git, given),
-        own_index=os.path.abspath(index) if index else "",
+        environment=_environment(shadow, git, directory, given),
     )
     repository._finalizer.append(weakref.finalize(repository, _remove, shadow, os.getpid()))  # noqa: SLF001
     _fill(shadow, directory, common, bare=not folder, excludes=_excludes(given))
@@ -299,10 +296,13 @@ def _storage_settings(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
             yield setting[1].lower(), setting[2]
 
 
-def _environment(shadow: str, git: str, given: Mapping[str, str]) -> dict[str, str]:
+def _environment(shadow: str, git: str, directory: str, given: Mapping[str, str]) -> dict[str, str]:
     kept = {}
+    index = os.path.abspath(given.get("GIT_INDEX_FILE") or os.devnull)
+    if os.path.dirname(os.path.realpath(index)) == directory:
+        kept["GIT_INDEX_FILE"] = index
     if given.get("GIT_QUARANTINE_PATH"):
-        kept = {name: _absolute(given[name]) for name in _QUARANTINE if given.get(name)}
+        kept |= {name: _absolute(given[name]) for name in _QUARANTINE if given.get(name)}
     return {
         "PATH": os.path.dirname(git) + os.pathsep + os.defpath,
         "HOME": shadow,
