@@ -133,6 +133,12 @@ SETTINGS: tuple[Setting, ...] = (
         "Networks that token issuers and clusters may be in although they are not the internet, by comma; http too.",
         "10.30.0.0/16",
     ),
+    Setting(
+        "leaked_keys",
+        "open",
+        "`open`: whoever holds a key may ask about it and report it, without a token; or `off`.",
+        "off",
+    ),
     Setting("log_level", "info", "Lowest level that is logged: debug, info, warning, error.", "warning"),
     Setting("log_format", "auto", "`json`, `console`, or `auto` (console on a terminal).", "json"),
     Setting("shutdown_seconds", "20", "How long a stop may take before it is forced.", "20"),
@@ -178,6 +184,7 @@ class Settings:
     checkpoint_sink: str = ""
     webhook_allow: tuple[Network, ...] = ()
     login_allow: tuple[Network, ...] = ()
+    leaked_keys: str = "open"
     log_level: str = "info"
     log_format: str = "auto"
     shutdown_seconds: int = 20
@@ -363,6 +370,7 @@ def _parse(values: dict[str, str]) -> Settings:
         checkpoint_sink=values.get("checkpoint_sink", ""),
         webhook_allow=_networks(values, "webhook_allow"),
         login_allow=_networks(values, "login_allow"),
+        leaked_keys=_choice(values, "leaked_keys", "open", ("open", "off")),
         log_level=_choice(values, "log_level", "info", ("debug", "info", "warning", "error")),
         log_format=_choice(values, "log_format", "auto", ("auto", "json", "console")),
         shutdown_seconds=_integer(values, "shutdown_seconds", 20, 1, 600),

@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     from keyturn.storage.transaction import Transaction
     from keyturn.verify.spending import Limiter
 
-GRACEFUL: Final = frozenset({"unauthenticated", "audit-builder", "webhooks", "leases", "leaks"})
+GRACEFUL: Final = frozenset({"unauthenticated", "audit-builder", "webhooks", "leases", "leaks", "decoys"})
 LOOK_AROUND_SECONDS: Final = 1.0
 RETENTION_EVERY_SECONDS: Final = 300.0
 DEREGISTER_SECONDS: Final = 3.0
@@ -193,6 +193,7 @@ class Application:
         self._run("audit-builder", lambda: self.audit_builder.run(self._stop))
         self._run("webhooks", lambda: self.webhook_dispatcher.run(self._stop))
         self._run("leaks", lambda: self.leak_parts.responder.run(self._stop))
+        self._run("decoys", lambda: self.leak_parts.decoy_watch.run(self._stop))
         self._run("leases", lambda: self.lease_parts.dispatcher.run(self._stop))
         self._run("look-around", self._look_around)
         self._run("retention", self._retain)
@@ -380,7 +381,7 @@ def open_application(settings: Settings) -> Application:
         deliveries=DeliveryService(door),
         logins=open_logins(settings, door, keyring, unauthenticated),
         lease_parts=open_leases(door, keyring, node),
-        leak_parts=open_leaks(door, keyring, node),
+        leak_parts=open_leaks(settings, door, keyring, node, unauthenticated),
         vault=open_vault(door, keyring, unauthenticated, news, draining),
         webhook_dispatcher=Dispatcher(database, keyring, node, HttpSender(settings.webhook_allow)),
         metrics=Metrics(node, settings.data if settings.workers > 1 else None),

@@ -5,14 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keyturn.bootstrap.logins import GuardedFetcher
 from keyturn.leaks import store
+from keyturn.leaks.decoy_watch import DecoyWatch
+from keyturn.leaks.decoys import DecoyService
+from keyturn.leaks.intakes import IntakeService
 from keyturn.leaks.matching import Matching
 from keyturn.leaks.policies import LeakPolicyService
+from keyturn.leaks.possession import PossessionService
+from keyturn.leaks.reporters import Reporters
 from keyturn.leaks.responding import Responder
 from keyturn.leaks.service import LeakService
 from keyturn.leaks.throttle import Throttle
 from keyturn.telemetry.metrics import Family, Sample, counter, gauge
+from keyturn.vault.approvals import ApprovalService
 from keyturn.vault.fingerprints import Fingerprints
+from keyturn.vault.writing import Writing
 from keyturn.wire.leaks import Certainty
 
 if TYPE_CHECKING:
@@ -20,7 +28,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from keyturn.access.door import Door
+    from keyturn.access.door import Door, UnauthenticatedSink
+    from keyturn.config import Settings
     from keyturn.storage.keyring import Keyring
 
 
@@ -31,10 +40,22 @@ class LeakParts:
     leaks: LeakService
     policies: LeakPolicyService
     responder: Responder
+    intakes: IntakeService
+    reporters: Reporters
+    possession: PossessionService
+    decoys: DecoyService
+    decoy_watch: DecoyWatch
 
     def services(self) -> dict[str, object]:
         """What routes may ask for by name."""
-        return {"leaks": self.leaks, "leak_policies": self.policies}
+        return {
+            "leaks": self.leaks,
+            "leak_policies": self.policies,
+            "leak_intakes": self.intakes,
+            "leak_reporters": self.reporters,
+            "possession": self.possession,
+            "decoys": self.decoys,
+        }
 
     def families(self) -> Iterator[Family]:
         """What a scrape is told of the responder of this worker."""
@@ -47,15 +68,30 @@ class LeakParts:
         yield counter("keyturn_leak_actions_failed", "Tries of an action that failed.", health.failed)
         yield counter("keyturn_leak_findings_moved", "Findings that closed or opened by themselves.", health.moved)
         yield counter("keyturn_leak_failures", "Rounds of the responder that failed.", health.failures)
+        watch = self.decoy_watch.health
+        yield gauge("keyturn_decoy_leader", "Whether this worker looks after decoys.", int(watch.leader))
+        yield counter("keyturn_decoy_tripped", "Uses of decoys that were put on record.", watch.tripped)
+        yield counter("keyturn_decoy_failures", "Rounds of looking after decoys that failed.", watch.failures)
 
 
-def open_leaks(door: Door, keyring: Keyring, node: str) -> LeakParts:
+def open_leaks(
+    settings: Settings, door: Door, keyring: Keyring, node: str, unauthenticated: UnauthenticatedSink
+) -> LeakParts:
     """Wire what a worker has for leaks together."""
-    matching = Matching(keyring, Fingerprints(keyring))
+    database, fingerprints, approvals = door.database, Fingerprints(keyring), ApprovalService(door)
+    boottime = database.clock.boottime
+    matching = Matching(keyring, fingerprints)
+    service = LeakService(door, matching, Throttle(boottime))
+    fetcher = GuardedFetcher(settings.webhook_allow)
     return LeakParts(
-        leaks=LeakService(door, matching, Throttle(door.database.clock.boottime)),
+        leaks=service,
         policies=LeakPolicyService(door),
-        responder=Responder(door.database, node),
+        responder=Responder(database, node),
+        intakes=IntakeService(door, fetcher),
+        reporters=Reporters(database, service, fetcher, unauthenticated, boottime),
+        possession=PossessionService(database, matching, service, boottime, is_open=settings.leaked_keys == "open"),
+        decoys=DecoyService(door, keyring, Writing(keyring, fingerprints, approvals), approvals),
+        decoy_watch=DecoyWatch(database, node),
     )
 
 

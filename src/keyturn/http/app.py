@@ -13,8 +13,12 @@ from keyturn.http import (
     access,
     approvals,
     audit,
+    decoys,
     edge,
     keys,
+    leak_intakes,
+    leak_patterns,
+    leaked_keys,
     leaks,
     leases,
     limits,
@@ -106,6 +110,9 @@ def feature_routes() -> list[ControllerRouterHandler]:
         access,
         approvals,
         audit,
+        decoys,
+        leak_intakes,
+        leak_patterns,
         limits,
         logins,
         nodes,
@@ -123,7 +130,7 @@ def feature_routes() -> list[ControllerRouterHandler]:
 
 def open_routes() -> list[ControllerRouterHandler]:
     """Collect the routes of features that need no token: what the body holds is the credential."""
-    return [*logins.OPEN_ROUTES, *wraps.OPEN_ROUTES]
+    return [*logins.OPEN_ROUTES, *wraps.OPEN_ROUTES, *leak_intakes.OPEN_ROUTES, *leaked_keys.OPEN_ROUTES]
 
 
 def _dependencies(services: Mapping[str, object]) -> dict[str, Provide]:

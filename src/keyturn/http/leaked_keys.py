@@ -53,8 +53,9 @@ async def report(request: StrictRequest, data: JSONBody[ShowKey], possession: Gi
 
 
 @get(PAGE, operation_id="leakedKeyPage", tags=["documents"], media_type=MediaType.HTML)
-async def page() -> Response[bytes]:
+async def page(possession: Given[PossessionService]) -> Response[bytes]:
     """Ask, as a page, whether a key is one of ours, and report it."""
+    possession.require_open()
     return _answer(200)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
 
+from keyturn.errors import NotFoundError
 from keyturn.kernel import tokenformat
 from keyturn.leaks.matching import Question
 from keyturn.logins.throttle import Throttle
@@ -47,9 +48,11 @@ class PossessionService:
         reports: OutsideReports,
         boottime: Callable[[], float],
         *,
+        is_open: bool = True,
         wait_seconds: float = WAIT_SECONDS,
     ) -> None:
-        """Look keys up with `matching`, and file them with `reports`."""
+        """Look keys up with `matching`, and file them with `reports`; closed, there is nothing here."""
+        self._is_open = is_open
         self._database = database
         self._matching = matching
         self._reports = reports
@@ -57,8 +60,14 @@ class PossessionService:
         self._throttle = Throttle(boottime)
         self._wait_seconds = wait_seconds
 
+    def require_open(self) -> None:
+        """Raise NotFoundError when nobody is to ask."""
+        if not self._is_open:
+            raise NotFoundError("there is nothing here", hint="KEYTURN_LEAKED_KEYS=open lets holders report keys")
+
     async def check(self, key: Secret, *, ip: str | None = None) -> ShownKey:
         """Tell whether a key is ours and works; raises ThrottledError for a network that has asked too often."""
+        self.require_open()
         self._throttle.check(ip, SOURCE)
         found = await self._find(key)
         # Who shows keys of ours is let go on: bounded is guessing.
@@ -70,6 +79,7 @@ class PossessionService:
 
     async def report(self, key: Secret, *, where: str = "", ip: str | None = None) -> ShownKey:
         """Report a key; answers when it is revoked, if it is to be, or after 5 seconds; raises like `check`."""
+        self.require_open()
         self._throttle.check(ip, SOURCE)
         found = await self._find(key)
         if found is None:
