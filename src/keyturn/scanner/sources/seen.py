@@ -19,7 +19,7 @@ class Store(Protocol):
         """Return what was written under a name; None when nothing was."""
         ...
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes) -> object:
         """Write something under a name, whole or not at all."""
         ...
 
