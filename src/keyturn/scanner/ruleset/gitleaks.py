@@ -126,8 +126,7 @@ class _Reader:
             raise InputError(
                 f"{extend.where}: it extends gitleaks' default rules, which do not come with Keyturn",
                 field="usedefault",
-                hint="save config/gitleaks.toml of gitleaks beside your file, and write `path` with its name "
-                "in the place of `useDefault`",
+                hint="save config/gitleaks.toml of gitleaks, and name it by --gitleaks-default",
             )
         return self.default()
 
