@@ -65,7 +65,7 @@ def _fields(document: dict[str, Any], operation: dict[str, Any]) -> list[str]:
     fields = [one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"]
     if "requestBody" in operation:
         ((_, content),) = operation["requestBody"]["content"].items()
-        schema = content["schema"]
+        schema = content["schema"].get("items", content["schema"])
         fields += _schema(document, schema["$ref"]).get("properties", {})
     return fields
 
