@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Confirmation:
     """One rule, ready to confirm; it is made when the rule is first told of, since most never are."""
 
-    __slots__ = ("_allow", "_path", "_search", "_verify", "_weigh", "rule")
+    __slots__ = ("_allow", "_path", "_search", "_verify", "_weigh", "_words", "rule")
 
     def __init__(self, rule: Rule, reach: int) -> None:
         """Compile the rule's expression, which is known to be right; no match is longer than `reach`."""
