@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -135,6 +136,12 @@ class Station:
     def another(self, holder: str) -> Responder:
         """Return the responder of another worker."""
         return Responder(self.desk.database, holder)
+
+    async def step_down(self) -> None:
+        """Let the responder give its lead up."""
+        stopped = asyncio.Event()
+        stopped.set()
+        await self.responder.run(stopped)
 
     async def findings(self) -> list[Any]:
         """Return every finding as it is stored."""
