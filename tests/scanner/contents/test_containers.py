@@ -8,10 +8,10 @@ import gzip
 import json
 import lzma
 import marshal
+import sys
 import urllib.parse
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
-import sys
 
 import pytest
 from backports import zstd

@@ -161,10 +161,10 @@ class _Inflation:
     def _count(self, last: int) -> bool:
         self._out_before += 1
         # A file of countless tiny streams costs time, not space: they count as members do.
-        return last >= _SMALL or self._spending.open_member()
+        return self._out_before == 1 or last >= _SMALL or self._spending.open_member()
 
     def _damage(self, error: Exception) -> Failure:
-        if "emory" in str(error) and "limit" in str(error):
+        if "emory" in str(error):
             return Failure(Problem.BOUND, f"needs more memory than {self._name} may have")
         if self._out_before and self._current is not None:
             return Failure(Problem.CORRUPT, f"has bytes after its end that are no {self._name}")

@@ -10,6 +10,7 @@ from keyturn.scanner.contents import binaries, logs, scripts
 from keyturn.scanner.contents.image import config_texts, is_config
 from keyturn.scanner.contents.names import shown
 from keyturn.scanner.contents.recognition import Form
+from keyturn.scanner.contents.stream import CHUNK
 from keyturn.scanner.contents.wide import encoding_of, narrowed
 from keyturn.scanner.model import Context, Document
 
@@ -59,7 +60,8 @@ class Texts:
         else:
             data = stream.read(self._budget.piece + 1)
         if len(data) > self._budget.piece and not (data is self._root.data and not _is_log(data, head)):
-            chunks = stream.chunks() if data is self._root.data else _chain(bytes(data), stream)
+            step = min(CHUNK, self._budget.piece)
+            chunks = stream.chunks(step) if data is self._root.data else _chain(bytes(data), stream, step)
             yield from self._large(chunks, where, form, head)
         elif form is Form.WIDE_TEXT:
             text = b"".join(narrowed([bytes(data)], encoding_of(head)))
@@ -179,9 +181,9 @@ def _is_log(data: Bytes, head: bytes) -> bool:
     return logs.is_build_log(head) or (b"\x1b" in data if isinstance(data, bytes) else bool(_ESCAPE.search(data)))
 
 
-def _chain(first: bytes, rest: Stream) -> Iterator[bytes]:
+def _chain(first: bytes, rest: Stream, step: int) -> Iterator[bytes]:
     yield first
-    yield from rest.chunks()
+    yield from rest.chunks(step)
 
 
 def _strings(chunks: Iterable[bytes]) -> Iterator[bytes]:
