@@ -64,7 +64,7 @@ def commits_of(repository: Repository, tips: dict[str, str], excluded: Sequence[
     found = Commits()
     wanted = _peel(repository, tips, found)
     if wanted:
-        _walk(repository, [*wanted, *(["--not", *excluded] if excluded else [])], found)
+        _walk(repository, wanted, excluded, found)
     return found
 
 
@@ -93,7 +93,7 @@ def every_commit(repository: Repository) -> Commits:
     names = [name for name, kind, _ in every_object(repository) if kind == "commit"]
     found = Commits()
     if names:
-        _walk(repository, names, found)
+        _walk(repository, names, (), found)
     return found
 
 
@@ -123,9 +123,11 @@ def _peel(repository: Repository, tips: dict[str, str], found: Commits) -> list[
     return commits
 
 
-def _walk(repository: Repository, given: Sequence[str], found: Commits) -> None:
+def _walk(repository: Repository, wanted: Sequence[str], excluded: Sequence[str], found: Commits) -> None:
+    """List commits; before git 2.42, what is excluded could not be given on standard input by an option."""
     arguments = ("rev-list", "--topo-order", "--reverse", "--timestamp", "--ignore-missing", "--stdin")
-    ended = repository.attempt(*arguments, given="\n".join([*given, ""]).encode())
+    options = ("--not", *excluded) if excluded else ()
+    ended = repository.attempt(*arguments, *options, given="\n".join([*wanted, ""]).encode())
     if ended.returncode == 0:
         _add(found, ended.stdout)
         return

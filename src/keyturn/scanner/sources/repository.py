@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
 import weakref
@@ -172,8 +173,9 @@ def open_repository(path: str, environment: Mapping[str, str] | None = None) -> 
     git = _find_git(given.get("PATH", os.defpath))
     directory, folder = _discover(path, given)
     common = _common_directory(directory)
-    for needed in ("objects", "HEAD"):
-        if not os.path.lexists(os.path.join(directory if needed == "HEAD" else common, needed)):
+    head = _head(os.path.join(directory, "HEAD"))
+    for needed, there in (("HEAD", head), ("objects", os.path.isdir(os.path.join(common, "objects")))):
+        if not there:
             raise InputError(f"{path} is not a git repository that can be read: it has no {needed}")
     shadow = tempfile.mkdtemp(prefix="keyturn-git-")
     repository = Repository(
@@ -185,6 +187,8 @@ def open_repository(path: str, environment: Mapping[str, str] | None = None) -> 
         environment=_environment(shadow, git, directory, given),
     )
     repository._finalizer.append(weakref.finalize(repository, _remove, shadow, os.getpid()))  # noqa: SLF001
+    with open(os.path.join(shadow, "HEAD"), "wb") as file:
+        file.write(head)
     _fill(shadow, directory, common, bare=not folder, excludes=_excludes(given))
     return repository
 
@@ -255,11 +259,21 @@ def _common_directory(directory: str) -> str:
 
 def _lines(path: str) -> list[str]:
     """Return the lines of a small file; none when it cannot be read."""
+    return _content(path).decode("utf-8", "surrogateescape").splitlines()
+
+
+def _content(path: str) -> bytes:
+    """Return what a small regular file holds; nothing of anything else, which might let us wait for ever."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read(1 << 20).splitlines()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError:
-        return []
+        return b""
+    try:
+        return os.read(descriptor, 1 << 20) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
 
 
 def _fill(shadow: str, directory: str, common: str, *, bare: bool, excludes: str) -> None:
@@ -268,8 +282,6 @@ def _fill(shadow: str, directory: str, common: str, *, bare: bool, excludes: str
         for name in os.listdir(folder):
             if name in names or (folder == directory and name.startswith("sharedindex.")):
                 os.symlink(os.path.join(folder, name), os.path.join(shadow, name))
-    with open(os.path.join(shadow, "HEAD"), "wb") as file:
-        file.write(_head(os.path.join(directory, "HEAD")))
     settings = list(_storage_settings(_lines(os.path.join(common, "config"))))
     config = _CONFIG.format(version=1 if settings else 0, bare=str(bare).lower(), excludes=excludes)
     with open(os.path.join(shadow, "config"), "wb") as file:
@@ -280,8 +292,7 @@ def _head(path: str) -> bytes:
     """Return what HEAD says; git takes no link to it, and in old repositories it is a link itself."""
     if os.path.islink(path):
         return b"ref: " + os.fsencode(os.readlink(path)) + b"\n"
-    with open(path, "rb") as file:
-        return file.read(4096)
+    return _content(path)
 
 
 def _storage_settings(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
