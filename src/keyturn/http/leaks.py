@@ -65,8 +65,10 @@ async def list_findings(
     credentials: Given[Credentials],
     leaks: Given[LeakService],
     page: Given[Page],
-    state: FindingState | None = None,
-    certainty: Certainty | None = None,
+    finding_state: Annotated[
+        FindingState | None, QueryParameter(name="state", description="Only those that stand so.")
+    ] = None,
+    certainty: Annotated[Certainty | None, QueryParameter(description="Only those that are so sure.")] = None,
     key: Annotated[str | None, QueryParameter(max_length=64)] = None,
     secret: Annotated[str | None, QueryParameter(max_length=512)] = None,
     owner: Annotated[str | None, QueryParameter(max_length=256)] = None,
@@ -75,7 +77,7 @@ async def list_findings(
 ) -> FindingPage:
     """List findings, oldest first."""
     wanted = FindingFilter(
-        state=state, certainty=certainty, key=key, secret=secret, owner=owner, source=source, keyspace=keyspace
+        state=finding_state, certainty=certainty, key=key, secret=secret, owner=owner, source=source, keyspace=keyspace
     )
     return await leaks.list(credentials, wanted, cursor=page.cursor, limit=page.limit)
 
