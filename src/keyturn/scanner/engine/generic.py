@@ -67,7 +67,8 @@ def _is_token(made_of: Mixture, secret: bytes, ground: Ground) -> bool:
     if made_of.letters < 3 or (alphabetic and not (made_of.lower and made_of.upper)):
         return False
     changes = made_of.changes / max(1, made_of.letters + made_of.digits - 1)
-    return made_of.entropy >= (3.6 if strict else 3.3) and changes >= (0.35 if alphabetic else 0.25)
+    is_mixed = changes >= (0.35 if alphabetic else 0.16) or (made_of.consonants >= 5 and not alphabetic)
+    return made_of.entropy >= (3.6 if strict else 3.3) and is_mixed
 
 
 def _is_password(made_of: Mixture, secret: bytes, ground: Ground, *, quoted: bool) -> bool:
@@ -87,7 +88,7 @@ def ground_of(path: str) -> Ground:
     """Tell what sort of file a path names; without one it is taken for what prints settings."""
     if not path:
         return Ground.CONFIGURATION
-    told, patterns = path.lower().encode("utf-8", "replace"), _patterns()
+    told, patterns = path.encode("utf-8", "replace"), _patterns()
     if patterns.barren.search(told):
         return Ground.BARREN
     if patterns.test.search(told):
@@ -135,7 +136,7 @@ _BARREN: Final = (
 _TEST: Final = (
     r"(?:^|[/._-])(?:tests?|specs?|testing|testdata|test[_-]?utils?|fixtures?|mocks?|stubs?|__tests__|e2e|examples?|samples?"
     r"|demos?|cassettes?|try|conftest|docs?|documentation|snapshots?|benchmarks?|golden|vectors?|wycheproof)(?:[/._-]|$)"
-    r"|(?:test|spec)s?\.(?:jsx?|tsx?|py|go|rb|java|kt|cs|php|rs|lua|swift|scala|c|cc|cpp|h)$"
+    r"|(?-i:[a-z0-9](?:Tests?|Spec))\.(?:java|kt|cs|php|swift|scala|groovy|js|ts|hs|fs|vb|m|cpp|py)$"
     r"|\.(?:md|mdx|rst|adoc|markdown|rdoc|pod|http|feature|t)$"
 )
 _CODE: Final = (
@@ -165,6 +166,6 @@ _NO_VALUE: Final = (
     r"|^[\w.$:]+\(|^\{|\}$|::|->|=>|://"
     r"|^[a-z_][\w$]*(?:\??\.[a-z_][\w$-]*)+$|^(?:\.{0,2}|~|[a-z]:)[/\\]|^[\w.-]+(?:/[\w.-]+)*\.[a-z]{1,5}[0-9]?$"
     r"|^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$|^\d[\d.:,_-]*$|^0x[0-9a-f]{1,16}$|^[\w.+-]+@[\w-]+\.[\w.]+$"
-    r"|^(?:hmac[-_]|scram-)?sha-?(?:1|256|384|512)(?:[-_:]|$)|EXAMPLE(?:KEY)?$|^A[KS]IA[0-9A-Z]{16}$|^\$2[aby]\$|^\{\w+\}|^pbkdf2|^(?:application|text|image)/|^ssh-(?:rsa|ed25519)|^AAAA[BCE]3Nz"
+    r"|^(?:hmac[-_]|scram-)?sha-?(?:1|256|384|512)(?:[-_:]|$)|(?-i:EXAMPLE(?:KEY)?)$|^A[KS]IA[0-9A-Z]{16}$|^\$2[aby]\$|^\{\w+\}|^pbkdf2|^(?:application|text|image)/|^ssh-(?:rsa|ed25519)|^AAAA[BCE]3Nz"
 )
 _SPOKEN_WORD: Final = r"pass(?:word|wd|phrase|code)?\b|pass(?:word|wd|phrase)|pwd|pass[_.-]"

@@ -19,6 +19,10 @@ _CLASSES: Final = bytes(
     for byte in range(256)
 )
 
+_CONSONANTS: Final = bytes(
+    byte if chr(byte).isalpha() and byte < 128 and chr(byte) not in "aeiouyAEIOUY" else 32 for byte in range(256)
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
@@ -29,6 +33,7 @@ class Mixture:
     explained                  how many characters are a part of a word, of a sequence or of a repetition
     unexplained                how many letters and digits are not
     changes                    how often a letter or digit is of another class than the one before it
+    consonants                 the longest run of letters that nobody could pronounce
     entropy                    Shannon's, in bits a character
     """
 
@@ -40,6 +45,7 @@ class Mixture:
     explained: int
     unexplained: int
     changes: int
+    consonants: int
     entropy: float
 
     @property
@@ -75,6 +81,7 @@ def mixture(value: bytes) -> Mixture:
         explained=sum(marked),
         unexplained=unexplained,
         changes=sum(1 for a, b in pairwise(classes) if a != b and _OTHER not in (a, b)),
+        consonants=max(map(len, value.translate(_CONSONANTS).split(b" "))),
         entropy=shannon_entropy(value),
     )
 
