@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
+import msgspec
 
 from keyturn.errors import InputError, KeyturnError
 
@@ -26,8 +26,7 @@ _FILE: Final = click.Path(dir_okay=False)
 _FORMATS: Final = ("text", "json", "sarif", "junit", "csv", "github")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanOptions:
+class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options as they were given."""
 
     paths: tuple[str, ...]

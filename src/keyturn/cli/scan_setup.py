@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+import msgspec
 
 from keyturn.config import inherited_environment
 from keyturn.errors import ConfigError, InputError
@@ -36,8 +36,7 @@ BASELINE_NAME: Final = "baseline.toml"
 _KEY_BYTES_MIN: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """A scan that can be run; `known` is told the report, when a server or the next run wants to know."""
 
     source: Source

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
+
+import msgspec
 
 from keyturn.config import inherited_environment
 
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from keyturn.scanner.sources.repository import Repository
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(msgspec.Struct, frozen=True):
     """A source; `whole` when it is all there is, `scanned` is told what was hit once it was scanned to its end.
 
     `jobs` is 1 for a source that one process alone can read.

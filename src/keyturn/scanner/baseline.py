@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from keyturn.scanner.model import Finding
 
 _HEADING: Final = "# Findings of `keyturn scan` that were judged. Fields that are for people: rule, path, reason.\n"
-_FINGERPRINT: Final = re.compile(PATTERN)
 _SALT: Final = rf"^[0-9a-f]{{{2 * SALT_BYTES}}}(?!\n)$"
 
 
@@ -75,7 +74,7 @@ def read_baseline(text: str, name: str) -> Baseline:
         hint = "write it anew with --write-baseline"
         raise InputError(f"{name} is no baseline: {error}", field=name, hint=hint) from None
     for fingerprint in found.findings:
-        if not _FINGERPRINT.fullmatch(fingerprint):
+        if not re.fullmatch(PATTERN, fingerprint):
             raise InputError(f"{name}: {fingerprint[:64]!r} is not a fingerprint", field=name)
     return found
 

@@ -44,9 +44,9 @@ _NAMES: Final[tuple[tuple[str, Context], ...]] = (
     (r".*\.json|Dockerfile.*|(?:docker-)?compose.*\.ya?ml|\.npmrc|\.pypirc|\.netrc|\.pgpass", Context.CONFIGURATION),
     (r".*\.(?:exe|dll|so|dylib|o|a|class|pyc|wasm|bin)", Context.BINARY),
 )
-_SOURCE: Final = re.compile(
+_SOURCE: Final = (
     r".*\.(?:py|pyi|js|mjs|cjs|jsx|ts|tsx|vue|svelte|go|rs|rb|php|java|kt|kts|scala|groovy|cs|fs|vb|c|h|cc|cpp|hpp|m|mm"
-    r"|swift|dart|lua|pl|pm|r|jl|ex|exs|erl|clj|hs|ml|sh|bash|zsh|fish|ps1|bat|cmd|sql|tf|hcl|proto|graphql|ipynb)",
+    r"|swift|dart|lua|pl|pm|r|jl|ex|exs|erl|clj|hs|ml|sh|bash|zsh|fish|ps1|bat|cmd|sql|tf|hcl|proto|graphql|ipynb)"
 )
 
 
@@ -58,7 +58,7 @@ def contexts_of(path: str, members: tuple[str, ...] = ()) -> frozenset[Context]:
         found |= _of_path(one)
     if members:
         found.add(Context.ARCHIVE)
-    if not found - {Context.ARCHIVE} and _SOURCE.fullmatch(_name((path, *members)[-1])):
+    if not found - {Context.ARCHIVE} and re.fullmatch(_SOURCE, _name((path, *members)[-1])):
         found.add(Context.SOURCE)
     return frozenset(found)
 

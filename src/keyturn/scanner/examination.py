@@ -9,8 +9,9 @@ rule's.  A hit holds the secret as bytes, because it travels between processes; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from keyturn.scanner.context import contexts_of
 from keyturn.scanner.ignores import allowed_by
@@ -33,8 +34,7 @@ _RANKS: Final = {Certainty.OWN: 0, Certainty.HELD: 1, Certainty.PROVIDER: 2, Cer
 _SAME_SECRET: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(msgspec.Struct, frozen=True):
     """A secret that a rule found, where it stands, and the fingerprints that comments allow there."""
 
     rule: Rule
@@ -47,8 +47,7 @@ class Hit:
     allowed: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(msgspec.Struct, frozen=True):
     """A detection; `start` and `end` are where it stands in the document itself, of a layer the whole encoded text."""
 
     rule: Rule

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 ANYTHING: Final = "*"
 """Stands for every fingerprint, in what `allowed_by` returns."""
 
-_COMMENT: Final = re.compile(rb"keyturn:allow((?:[ ,]+" + PATTERN.encode() + rb"\b)+)")
-_FINGERPRINT: Final = re.compile(PATTERN.encode())
+_COMMENT: Final = rb"keyturn:allow((?:[ ,]+" + PATTERN.encode() + rb"\b)+)"
 
 
 def allowed_by(line: bytes, line_before: bytes, foreign_marks: Iterable[str] = ()) -> frozenset[str]:
@@ -29,5 +28,5 @@ def allowed_by(line: bytes, line_before: bytes, foreign_marks: Iterable[str] = (
         return frozenset({ANYTHING})
     if b"keyturn:allow" not in line and b"keyturn:allow" not in line_before:
         return frozenset()
-    found = (_FINGERPRINT.findall(names) for text in (line_before, line) for names in _COMMENT.findall(text))
+    found = (names.split() for text in (line_before, line) for names in re.findall(_COMMENT, text.replace(b",", b" ")))
     return frozenset(one.decode() for names in found for one in names)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+import msgspec
 
 from keyturn.kernel.secret import Secret
 from keyturn.scanner.fingerprints import Fingerprints
@@ -26,13 +28,12 @@ BY_COMMENT: Final = "comment"
 ALLOWED: Final = "allow"
 
 
-@dataclass(frozen=True, slots=True)
-class Judges:
+class Judges(msgspec.Struct, frozen=True, kw_only=True):
     """What findings are judged by; `contexts` are added to those of every finding."""
 
     policy: Policy
     today: date
-    fingerprints: Fingerprints = field(default_factory=Fingerprints)
+    fingerprints: Fingerprints = msgspec.field(default_factory=Fingerprints)
     baseline: Baseline | None = None
     comments: bool = True
     contexts: frozenset[Context] = frozenset()

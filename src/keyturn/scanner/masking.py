@@ -17,7 +17,7 @@ LINE_BYTES_MAX: Final = 160
 
 _PREFIX_MAX: Final = 32
 _SPECIAL: Final = frozenset(".^$*+?{}[]\\|()")
-_ALTERNATIVES: Final = re.compile(r"\(\?:([\w\-|]+)\)(?![?*{])")
+_ALTERNATIVES: Final = r"\(\?:([\w\-|]+)\)(?![?*{])"
 _SHORTEST_REPEATED: Final = 4
 
 
@@ -73,7 +73,7 @@ def _group_start(regex: str, group: int) -> int | None:
 def _prefixes(regex: str, at: int) -> Iterator[str]:
     prefix = ""
     while at < len(regex):
-        alternatives = _ALTERNATIVES.match(regex, at)
+        alternatives = re.compile(_ALTERNATIVES).match(regex, at)
         if alternatives is not None:
             for one in alternatives[1].split("|"):
                 for rest in _prefixes(regex, alternatives.end()):

@@ -140,14 +140,14 @@ def read_policy(text: str, name: str) -> Policy:
     return Policy(rules=(*file.rule, *(DEFAULT_RULES if file.defaults else ())))
 
 
-_AT: Final = re.compile(r"(.*?)(?: - at `\$(?:\.rule\[(\d+)\])?\.?([\w.]*)[^`]*`)?$", re.DOTALL)
-_UNKNOWN_FIELD: Final = re.compile(r"unknown field `(\w+)`")
+_AT: Final = r"(?s)(.*?)(?: - at `\$(?:\.rule\[(\d+)\])?\.?([\w.]*)[^`]*`)?$"
+_UNKNOWN_FIELD: Final = r"unknown field `(\w+)`"
 
 
 def _located(text: str, name: str, tables: dict[str, Any], message: str) -> InputError:
-    found = _AT.match(message)
+    found = re.match(_AT, message)
     what, index, key = (found[1], found[2], found[3]) if found else (message, None, "")
-    unknown = _UNKNOWN_FIELD.search(what)
+    unknown = re.search(_UNKNOWN_FIELD, what)
     key = unknown[1] if unknown else key.partition(".")[0]
     if index is None:
         index = _rule_with_fault(tables)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from keyturn.errors import InputError
 from keyturn.kernel.clock import boottime
-from keyturn.scanner.baseline import stale_entries
 from keyturn.scanner.judging import judge
 from keyturn.scanner.model import Document, Notice, Problem, Report
 from keyturn.scanner.progress import Progress
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from keyturn.scanner.examination import Hit
     from keyturn.scanner.judging import Judges
     from keyturn.scanner.model import Batch, Source
-    from keyturn.scanner.workers import Task, Yielded
+    from keyturn.scanner.pieces import Task, Yielded
 
 JOBS_MAX: Final = 256
 _SMALL_BATCHES: Final = 2
@@ -35,8 +35,7 @@ _ERRORS: Final = frozenset({Problem.UNREADABLE, Problem.CORRUPT})
 _STRICT_ERRORS: Final = _ERRORS | {Problem.BOUND, Problem.MISSING}
 
 
-@dataclass(frozen=True, slots=True)
-class ScanSettings:
+class ScanSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How to scan: `jobs` None is one process for each processor.
 
     `whole` says that the source is all there is, so that what a baseline names and was not found is stale.
@@ -78,6 +77,8 @@ def scan(source: Source, engine: Engine, settings: ScanSettings) -> Report:
         settings.scanned(hits, report.notices)
     report.findings, report.ignored = judge(hits, settings.judges)
     if settings.whole and settings.judges.baseline is not None:
+        from keyturn.scanner.baseline import stale_entries
+
         report.stale = stale_entries(settings.judges.baseline, [*report.findings, *report.ignored])
     report.seconds = boottime() - begin
     return report
@@ -95,7 +96,7 @@ def processors() -> int:
 
 
 def _yielded(source: Source, engine: Engine, jobs: int, notices: list[Notice], progress: Progress) -> Iterator[Yielded]:
-    from keyturn.scanner.workers import scan_documents, scan_task
+    from keyturn.scanner.pieces import scan_documents, scan_task
 
     batches = _batches(source, notices)
     first = list(itertools.islice(batches, _SMALL_BATCHES + 1))

@@ -4,7 +4,6 @@
     worker    reads the documents of a piece, examines them, and answers once for the piece
 
 A worker that ends early, killed by whomever, ends the run with an error: what it had is not scanned.
-Whatever goes wrong in one document is a notice about that document, and the rest is scanned.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ import contextlib
 import pickle
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import msgspec
 
 from keyturn.errors import BrokenInvariantError, KeyturnError, UnavailableError
-from keyturn.scanner.examination import Hit, examine
-from keyturn.scanner.model import Certainty, Context, Document, Notice, Place, Problem, Source
+from keyturn.scanner.examination import Hit
+from keyturn.scanner.model import Certainty, Context, Notice, Place, Source
+from keyturn.scanner.pieces import Task, Yielded, scan_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,23 +28,10 @@ if TYPE_CHECKING:
 
     from keyturn.scanner.engine.detect import Engine
 
-Task: TypeAlias = tuple[Any, tuple[int, int]]
-"""A batch, and which share of each of its documents."""
-
 _AHEAD: Final = 2
 _AHEAD_BYTES: Final = 32 << 10
 _TICK_SECONDS: Final = 0.2
 _END_SECONDS: Final = 2.0
-
-
-@dataclass(slots=True)
-class Yielded:
-    """What a piece held."""
-
-    hits: list[Hit] = field(default_factory=list)
-    notices: list[Notice] = field(default_factory=list)
-    documents: int = 0
-    bytes: int = 0
 
 
 class _WireHit(msgspec.Struct, array_like=True):
@@ -65,44 +51,6 @@ class _Answer(msgspec.Struct, array_like=True):
     documents: int
     bytes: int
     failure: str = ""
-
-
-def scan_task(source: Source, task: Task, engine: Engine) -> Yielded:
-    """Scan one piece of a source, or a share of it, in this process."""
-    batch, share = task
-    return scan_documents(source.documents(batch), engine, share)
-
-
-def scan_documents(documents: Iterable[Document | Notice], engine: Engine, share: tuple[int, int] = (0, 1)) -> Yielded:
-    """Scan documents, or a share of each: two that are not opened are of different shares."""
-    number, of = share
-    found = Yielded()
-    for index, document in enumerate(documents):
-        if not isinstance(document, Notice):
-            scan_document(document, engine, found, ((number - index) % of, of))
-        elif number == 0:
-            found.notices.append(document)
-    return found
-
-
-def scan_document(document: Document, engine: Engine, found: Yielded, share: tuple[int, int] = (0, 1)) -> None:
-    """Scan one document, or a share of its parts; a fault of ours in it becomes a notice."""
-    from keyturn.scanner.contents.budget import Budget
-
-    if share[0] == 0:
-        found.documents += 1
-        found.bytes += len(document.data)
-    try:
-        for one in examine(document, engine, Budget(), share):
-            if isinstance(one, Notice):
-                found.notices.append(one)
-            else:
-                found.hits.append(one)
-    except KeyturnError as error:
-        found.notices.append(Notice(Problem.UNREADABLE, document.path, error.message))
-    except Exception as error:  # noqa: BLE001 -- one document must not hide what the others hold; the run is no pass
-        detail = f"it was not scanned whole: {type(error).__name__} in the scanner"
-        found.notices.append(Notice(Problem.UNREADABLE, document.path, detail))
 
 
 @final

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 if TYPE_CHECKING:
     from keyturn.scanner.model import Finding, Place
@@ -12,8 +13,7 @@ REVEALING: Final = frozenset({"text", "json", "csv"})
 """Forms that hold secrets when asked to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """How to report; `strict` counts bounds among the errors, as the run did."""
 
     reveal: bool = False
