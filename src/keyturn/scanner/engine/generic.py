@@ -22,6 +22,7 @@ from keyturn.scanner.ruleset.model import Rule
 PROVIDER: Final = "generic"
 """The provider of the rules that are weighed; a foreign rule file's generic rules have allowlists of their own."""
 NAME_BYTES_MAX: Final = 160
+SECRET_BYTES_MAX: Final = 256
 _QUOTES: Final = b"\"'`>"
 
 
@@ -43,6 +44,8 @@ def weigh(rule: Rule, match: bytes, secret: bytes, path: str) -> bool:
     """Tell whether a match of a generic rule is a secret; a match of any other rule is."""
     if rule.provider != PROVIDER:
         return True
+    if len(secret) > SECRET_BYTES_MAX:
+        return False
     ground = ground_of(path)
     at = match.rfind(secret)
     name, quoted = match[max(0, at - NAME_BYTES_MAX) : at], match[at - 1 : at] in _QUOTES and at > 0
@@ -166,6 +169,6 @@ _NO_VALUE: Final = (
     r"|^[\w.$:]+\(|^\{|\}$|::|->|=>|://"
     r"|^[a-z_][\w$]*(?:\??\.[a-z_][\w$-]*)+$|^(?:\.{0,2}|~|[a-z]:)[/\\]|^[\w.-]+(?:/[\w.-]+)*\.[a-z]{1,5}[0-9]?$"
     r"|^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$|^\d[\d.:,_-]*$|^0x[0-9a-f]{1,16}$|^[\w.+-]+@[\w-]+\.[\w.]+$"
-    r"|^(?:hmac[-_]|scram-)?sha-?(?:1|256|384|512)(?:[-_:]|$)|(?-i:EXAMPLE(?:KEY)?)$|^A[KS]IA[0-9A-Z]{16}$|^\$2[aby]\$|^\{\w+\}|^pbkdf2|^(?:application|text|image)/|^ssh-(?:rsa|ed25519)|^AAAA[BCE]3Nz"
+    r"|^(?:hmac[-_]|scram-)?sha-?(?:1|256|384|512)(?:[-_:]|$)|(?-i:EXAMPLE(?:KEY)?)$|^A[KS]IA[0-9A-Z]{16}$|^\$(?:argon2|scrypt|pbkdf2|apr1|2[aby]|[156y])|(?-i:^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$)|^\{\w+\}|^pbkdf2|^(?:application|text|image)/|^ssh-(?:rsa|ed25519)|^AAAA[BCE]3Nz"
 )
 _SPOKEN_WORD: Final = r"pass(?:word|wd|phrase|code)?\b|pass(?:word|wd|phrase)|pwd|pass[_.-]"
