@@ -17,6 +17,7 @@ from keyturn.scanner.ruleset.model import Ruleset
 
 CONTEXT_MIN = 4096
 LINES_MAX = 16
+ARMOUR_BYTES_MAX = 1 << 16
 _ANCHOR = 96
 _FIRST_STEP = 1 << 12
 _STEP = 1 << 16
@@ -24,7 +25,7 @@ _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_
 _AROUND = b" \t\r\n\"'+#*>|,;\\"
 _ENCODED_MIN = 32
 _BORDER = 512
-_ARMOUR = "-----BEGIN"
+_ARMOUR = b"-----BEGIN"
 _WHOLE_ALWAYS = (".ipynb", ".har", ".eml", ".mbox", ".svg")
 
 Stretch = tuple[int, int]
@@ -33,14 +34,14 @@ Stretch = tuple[int, int]
 def surroundings(ruleset: Ruleset) -> int:
     """Return how many bytes have to surround what is new, for these rules; 0 when they do not allow trimming.
 
-    Rules of PEM blocks do not count: a block is kept whole whatever its length.
+    Rules of PEM blocks do not count: where such a block begins, there is as much as the longest of them may have.
     """
     longest = CONTEXT_MIN
     for rule in ruleset.rules:
         for required in rule.requires:
             if required.within_lines is None or required.within_lines > LINES_MAX:
                 return 0
-        if _ARMOUR not in rule.regex:
+        if _ARMOUR.decode() not in rule.regex or rule.window > ARMOUR_BYTES_MAX:
             longest = max(longest, rule.window)
     return longest
 
@@ -54,7 +55,7 @@ def new_stretches(base: bytes, data: bytes, path: str, context: int) -> list[Str
         return None
     stretches: list[Stretch] = []
     for start, end in _changed(base, data, context):
-        opened, closed = _back(data, start, context), _forth(data, end, context)
+        opened, closed = _with_armour(data, start, end, (_back(data, start, context), _forth(data, end, context)))
         if stretches and opened <= stretches[-1][1]:
             stretches[-1] = (stretches[-1][0], max(closed, stretches[-1][1]))
         else:
@@ -164,6 +165,17 @@ def _forth(data: bytes, position: int, context: int) -> int:
             break
         position, near = after, True
     return _line_end(data, position + _BORDER) if near else position
+
+
+def _with_armour(data: bytes, start: int, end: int, stretch: Stretch) -> Stretch:
+    """Take in every block that begins before the end of what is new and may reach into it, as long as any may be."""
+    end += len(_ARMOUR)  # what begins a block may itself be new only in part
+    first = data.find(_ARMOUR, max(0, start - ARMOUR_BYTES_MAX), end)
+    if first < 0:
+        return stretch
+    last = data.rfind(_ARMOUR, first, end)
+    opened = data.rfind(b"\n", 0, first) + 1
+    return min(stretch[0], opened), max(stretch[1], _line_end(data, last + ARMOUR_BYTES_MAX))
 
 
 def _line_end(data: bytes, position: int) -> int:
