@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import TYPE_CHECKING, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 _SHORTEST: Final = 8
 _PRINTED: Final = bytes(byte if 32 <= byte < 127 or byte == 9 else 10 for byte in range(256))
 _RUN: Final = re.compile(rb"[^\n]{%d,}" % _SHORTEST)
-_WIDE_RUN: Final = re.compile(rb"(?:[\x20-\x7e]\x00){%d,}" % _SHORTEST)
-_WIDE_HINT: Final = re.compile(rb"[\x20-\x7e]\x00[\x20-\x7e]\x00[\x20-\x7e]\x00[\x20-\x7e]\x00[\x20-\x7e]\x00")
 _MARSHAL: Final = re.compile(rb"[zZ\xfa\xda]|[aAutsi\xe1\xc1\xf5\xf4\xf3](?=[\s\S]{3}\x00)")
 _SHORT_TYPES: Final = frozenset(b"zZ\xfa\xda")
 _BYTES_TYPES: Final = frozenset(b"s\xf3")
@@ -39,8 +38,7 @@ def is_java_class(head: bytes) -> bool:
 def strings(data: bytes) -> bytes:
     """Return the printable strings of some bytes, one in each line; those of two bytes a character come last."""
     found = [_without_length(run) for run in _RUN.findall(data.translate(_PRINTED))]
-    if _WIDE_HINT.search(data):
-        found.extend(run[::2] for run in _WIDE_RUN.findall(data))
+    found.extend(run[::2] for run in _wide_runs().findall(data))
     return b"\n".join(found)
 
 
@@ -62,6 +60,16 @@ def strings_of_java(data: bytes) -> bytes:
     """Return the strings of a class's constants; those of any bytes when it is damaged."""
     constants = list(_constants(data))
     return b"\n".join(constants) if constants else strings(data)
+
+
+@cache
+def _wide_runs() -> Any:  # noqa: ANN401 -- re2 ships no types
+    """Return what finds strings of two bytes a character: RE2, because most programs are large and have none."""
+    import re2
+
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    return re2.compile(rb"(?:[\x20-\x7e]\x00){%d,}" % _SHORTEST, options)
 
 
 def _without_length(run: bytes) -> bytes:
