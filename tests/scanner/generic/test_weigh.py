@@ -124,6 +124,9 @@ def test_a_key_that_happens_to_hold_a_word_is_found(word: str, at: int) -> None:
         ("po/de.po", 'msgid "token"\nmsgstr "token={{base62:32}}"'),
         ("tests/test_app.py", 'password = "S3cret!pass"'),
         ("app.py", 'colour = "{{hex:32}}"'),
+        ("app.py", "Authorization: Basic {{base64(user:secret123)}}"),
+        ("app.py", "Authorization: Basic {{base64(nobody)}}"),
+        ("app.rb", "api_key'] || ENV.fetch('SMTP2GO_API_KEY')"),
     ],
 )
 def test_what_only_looks_like_a_secret_is_none(path: str, text: str) -> None:

@@ -12,6 +12,7 @@ A word inside a long random value explains little of it, so that none is dropped
 
 from __future__ import annotations
 
+import base64
 from enum import Enum
 from functools import cache, lru_cache
 from typing import Any, Final
@@ -21,6 +22,8 @@ from keyturn.scanner.ruleset.model import Rule
 
 PROVIDER: Final = "generic"
 """The provider of the rules that are weighed; a foreign rule file's generic rules have allowlists of their own."""
+BASIC: Final = "http-basic-header"
+"""The rule whose secret is a user and a password in base64."""
 NAME_BYTES_MAX: Final = 160
 SECRET_BYTES_MAX: Final = 256
 _QUOTES: Final = b"\"'`>"
@@ -47,6 +50,8 @@ def weigh(rule: Rule, match: bytes, secret: bytes, path: str) -> bool:
     if len(secret) > SECRET_BYTES_MAX:
         return False
     ground = ground_of(path)
+    if rule.id == BASIC:
+        return _is_basic(secret, ground)
     at = match.rfind(secret)
     name, quoted = match[max(0, at - NAME_BYTES_MAX) : at], match[at - 1 : at] in _QUOTES and at > 0
     if ground is Ground.BARREN or (not quoted and ground is Ground.CODE):
@@ -57,6 +62,17 @@ def weigh(rule: Rule, match: bytes, secret: bytes, path: str) -> bool:
     if _patterns().password.search(name):
         return _is_password(made_of, secret, ground, quoted=quoted)
     return _is_token(made_of, secret, ground)
+
+
+def _is_basic(encoded: bytes, ground: Ground) -> bool:
+    """Tell whether credentials of HTTP's basic scheme hold a password that is one."""
+    try:
+        _, _, password = base64.b64decode(encoded).partition(b":")
+    except ValueError:
+        return False
+    if not password or _patterns().no_value.search(password):
+        return False
+    return _is_password(mixture(password), password, ground, quoted=True)
 
 
 def _is_token(made_of: Mixture, secret: bytes, ground: Ground) -> bool:
