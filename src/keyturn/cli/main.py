@@ -34,6 +34,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "leases": ("keyturn.cli.leases:leases", "Make credentials on demand, renew and revoke them."),
     "scan": ("keyturn.cli.scan:scan", "Find leaked keys in files, repositories, images and logs."),
     "rules": ("keyturn.cli.detection_rules:rules", "See what the scanner looks for, and check your own rules."),
+    "findings": ("keyturn.cli.findings:findings", "Look at what has leaked, and decide about it."),
+    "leak-policies": ("keyturn.cli.leak_policies:leak_policies", "Say what is done by itself about a leak."),
     "usage": ("keyturn.cli.usage:usage", "Show how keys are used."),
     "audit": ("keyturn.cli.audit:audit", "Read, export and verify the audit log."),
     "quotas": ("keyturn.cli.quotas:quotas", "Look at balances, and top them up."),
