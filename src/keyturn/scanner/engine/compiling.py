@@ -67,7 +67,8 @@ def compile_looks(looks: Sequence[Look]) -> Compiled:
 
 def compile_literals(looks: Sequence[Look]) -> Compiled:
     """Compile nothing but literals, which takes no time worth bounding."""
-    chosen = [_attempts(look)[-2:][0] if look.plan.literals else _attempts(look)[-1] for look in looks]
+    attempts = [(look, _attempts(look)) for look in looks]
+    chosen = [one[-2] if look.plan.literals and len(one) > 1 else one[-1] for look, one in attempts]
     return _compiled(_database(chosen), chosen, looks)
 
 
@@ -90,8 +91,8 @@ def _attempts(look: Look) -> list[_Attempt]:
     import hyperscan
 
     single = hyperscan.HS_FLAG_SINGLEMATCH
-    if look.plan.way is Way.NEVER:
-        return [_Attempt(Way.NEVER)]
+    if look.plan.way in {Way.NEVER, Way.PATH}:
+        return [_Attempt(look.plan.way)]
     found = []
     if look.plan.way is Way.WINDOWS:
         found.append(_Attempt(Way.WINDOWS, look.expression))

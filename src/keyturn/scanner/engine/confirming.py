@@ -47,6 +47,10 @@ class Confirmation:
         match = bytes(subject.data[start:end]).lower()
         return any(word in match for word in self._words) or subject.holds(self._words)
 
+    def of_path(self, subject: Subject, allow: Iterable[Allowing]) -> bool:
+        """Tell whether a rule of paths alone finds this document, to which it applies."""
+        return not any(one.allows(subject, (0, 0), b"") for one in (*self._allow, *allow))
+
     def detections(self, subject: Subject, low: int, high: int, allow: Iterable[Allowing]) -> list[Detection]:
         """Return what the rule finds in a window, in order; what stands around the window counts as context."""
         found = []

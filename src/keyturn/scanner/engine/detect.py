@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from keyturn.scanner.engine.allowing import Allowing, Subject, one_of
 from keyturn.scanner.engine.composing import composed
 from keyturn.scanner.engine.confirming import Confirmation
-from keyturn.scanner.engine.plans import compiled
+from keyturn.scanner.engine.plans import Way
 from keyturn.scanner.model import Detection
 
 if TYPE_CHECKING:
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from keyturn.scanner.engine.finders import Finder
     from keyturn.scanner.model import Bytes
-    from keyturn.scanner.ruleset.model import Rule, Ruleset
+    from keyturn.scanner.ruleset.model import Ruleset
 
 
 class Engine:
     """Rules, ready to be matched.  One engine serves one thread at a time; `clone` makes another at no cost."""
 
-    __slots__ = ("_allow", "_any_path", "_confirmations", "_finder", "_path_rules", "_paths", "ruleset")
+    __slots__ = ("_allow", "_any_path", "_confirmations", "_finder", "_path_rules", "ruleset")
 
     def __init__(self, ruleset: Ruleset, finder: Finder) -> None:
         """Hold rules that are known to be right, and what finds them."""
@@ -29,16 +29,19 @@ class Engine:
         self._finder = finder
         self._confirmations: list[Confirmation | None] = [None] * len(ruleset.rules)
         self._allow = tuple(Allowing(allowed, f"allowlist of {ruleset.name}") for allowed in ruleset.allow)
-        self._path_rules = [rule for rule in ruleset.rules if rule.path and not rule.regex]
+        self._path_rules = [
+            at
+            for at, (rule, plan) in enumerate(zip(ruleset.rules, finder.plans, strict=True))
+            if rule.path and plan.way in {Way.NEVER, Way.PATH}
+        ]
         self._any_path: re2._Regexp | None = None
-        self._paths: tuple[tuple[Rule, re2._Regexp, tuple[Allowing, ...]], ...] = ()
 
     def clone(self) -> Engine:
         """Return an engine of the same rules for another thread."""
         other = object.__new__(Engine)
         other.ruleset, other._finder = self.ruleset, self._finder.clone()
         other._confirmations, other._allow = self._confirmations, self._allow
-        other._path_rules, other._paths, other._any_path = self._path_rules, self._paths, self._any_path
+        other._path_rules, other._any_path = self._path_rules, self._any_path
         return other
 
     def detect(self, data: Bytes, path: str = "", commit: str = "") -> list[Detection]:
@@ -66,18 +69,19 @@ class Engine:
         return made
 
     def _by_path(self, subject: Subject) -> list[Detection]:
+        """Return what the rules find that are for few paths."""
         if self._any_path is None:
-            self._any_path = one_of([rule.path for rule in self._path_rules], "paths", captures=False)
+            paths = [self.ruleset.rules[at].path for at in self._path_rules]
+            self._any_path = one_of(paths, "paths", captures=False)
+        found: list[Detection] = []
         if self._any_path.search(subject.path) is None:
-            return []
-        if not self._paths:
-            self._paths = tuple(
-                (rule, compiled(rule.path, rule.id), tuple(Allowing(one, rule.id) for one in rule.allow))
-                for rule in self._path_rules
-            )
-        return [
-            Detection(rule, 0, 0, 0, 0)
-            for rule, expression, allow in self._paths
-            if expression.search(subject.path) is not None
-            and not any(allowed.allows(subject, (0, 0), b"") for allowed in (*allow, *self._allow))
-        ]
+            return found
+        for at in self._path_rules:
+            confirmation = self._confirmations[at] or self._confirmation(at)
+            if not confirmation.applies(subject):
+                continue
+            if self.ruleset.rules[at].regex:
+                found.extend(confirmation.detections(subject, 0, len(subject.data), self._allow))
+            elif confirmation.of_path(subject, self._allow):
+                found.append(Detection(self.ruleset.rules[at], 0, 0, 0, 0))
+        return found

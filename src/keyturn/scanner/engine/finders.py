@@ -136,7 +136,7 @@ class KeywordFinder:
         rules: dict[bytes, list[int]] = {}
         self._always: list[int] = []
         for at, plan in enumerate(plans):
-            if plan.way is Way.NEVER:
+            if plan.way in {Way.NEVER, Way.PATH}:
                 continue
             if not plan.literals:
                 self._always.append(at)

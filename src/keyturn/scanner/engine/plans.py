@@ -19,6 +19,7 @@ from keyturn.scanner.engine.syntax import (
     required_literals,
     shortest,
     without_head,
+    without_lead,
     without_tail,
 )
 from keyturn.scanner.ruleset.checksums import CHECKSUMS
@@ -38,6 +39,8 @@ WIDTH_MAX: Final = 64 * 1024
 """A window is no wider, whatever an expression could match."""
 LITERAL_MIN: Final = 4
 """Literals of an expression that are as long tell more than keywords."""
+TELLING: Final = 3
+"""An expression without literals as long slows hyperscan down."""
 
 
 class Way(IntEnum):
@@ -50,7 +53,9 @@ class Way(IntEnum):
     ALWAYS = 2
     """Confirmed over everything: nothing faster can tell whether it is there."""
     NEVER = 3
-    """It has no expression, or only paths."""
+    """It has no expression."""
+    PATH = 4
+    """Confirmed over everything, in documents of its path alone: its expression tells too little of itself."""
 
 
 class Plan(msgspec.Struct, frozen=True, array_like=True):
@@ -82,8 +87,11 @@ def look_for(rule: Rule) -> Look:
     except NotUnderstoodError:
         literals = tuple(word.lower().encode() for word in rule.keywords if word)
         return Look(Plan(Way.WHOLE, _bounded(math.inf, rule), 0, literals), rule.regex.encode())
-    kept, dropped = without_tail(without_head(node))
+    is_vague = shortest(required_literals(node)) < TELLING
+    kept, dropped = without_tail(without_lead(node) if is_vague else without_head(node))
     way = Way.WINDOWS if kept else Way.WHOLE
+    if is_vague and rule.path:
+        way = Way.PATH
     plan = Plan(way, _bounded(node.width, rule), _bounded(dropped, rule), _literals(node, rule))
     return Look(plan, kept.encode("latin-1") if kept else rule.regex.encode())
 

@@ -190,6 +190,28 @@ def without_head(node: Node) -> Node:
     return Sequence(node.parts[:at] + node.parts[at + 1 :])
 
 
+def without_lead(node: Node) -> Node:
+    """Return the expression from its first literal on: whatever matched ends where a match of that ends."""
+    if isinstance(node, Group):
+        return Group(node.prefix, without_lead(node.body))
+    if not isinstance(node, Sequence):
+        return node
+    kept: list[Node] = []
+    for at, part in enumerate(node.parts):
+        if isinstance(part, Assertion):
+            kept.extend([part] if part.text.startswith("(?") else [])
+        elif isinstance(part, Group):
+            return Sequence((*kept, without_lead(part), *node.parts[at + 1 :]))
+        elif not _is_vague(part):
+            return Sequence((*kept, *node.parts[at:]))
+    return node
+
+
+def _is_vague(node: Node) -> bool:
+    """Tell whether a node is a class of bytes, repeated or not."""
+    return (isinstance(node, Atom) and not node.value) or (isinstance(node, Repeat) and _is_vague(node.body))
+
+
 def _head_at(node: Node) -> int | None:
     if not isinstance(node, Sequence):
         return None
