@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from keyturn.errors import InputError
 from keyturn.scanner.model import Problem
 from keyturn.scanner.sources.git import (
     HistorySource,
@@ -252,3 +253,25 @@ def test_fifo_in_a_git_directory_does_not_hang(clone: Clone, name: str) -> None:
             clone.open()
     else:
         clone.open().close()
+
+
+@pytest.mark.parametrize(
+    "name", ["index", "packed-refs", "refs/heads/x", "objects/aa/" + "b" * 38, "objects/info/alternates"]
+)
+def test_fifo_where_git_would_wait_is_refused(clone: Clone, name: str) -> None:
+    clone.commit(a__txt=b"a")
+    path = clone.folder / ".git" / name
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+    repository = clone.open()
+    with pytest.raises(InputError, match="not a regular file"):
+        list(HistorySource(repository).batches())
+    repository.close()
+
+
+def test_objects_of_a_shared_clone_are_read(clone: Clone, reads: Reads) -> None:
+    clone.commit(a__txt=SECRET)
+    clone.git("clone", "-q", "--shared", ".", "../shared")
+    shared = open_repository(str(clone.folder.parent / "shared"), {"PATH": os.environ["PATH"]})
+    assert len(reads(HistorySource(shared)).holding(SECRET)) == 1

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from keyturn.scanner.sources.repository import Repository
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _COMMITS_AT_ONCE = 2500
 _BROKEN_MAX = 50
@@ -85,6 +88,8 @@ def _ahead(
     if len(pieces) < 2:
         yield from map(work, pieces)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(max_workers=2) as threads:
         waiting: deque[Future[tuple[bytes, bool]]] = deque()
         for piece in pieces:

@@ -15,7 +15,7 @@ from keyturn.scanner.sources.blobs import BLOB_BYTES_MAX, Blob, BlobDocuments, P
 from keyturn.scanner.sources.commits import Commits, commits_in, commits_of, every_commit, named_by_refs, resolve
 from keyturn.scanner.sources.names import readable
 from keyturn.scanner.sources.objects import every_object, sizes
-from keyturn.scanner.sources.repository import Repository
+from keyturn.scanner.sources.repository import Repository, refuse_what_waits
 from keyturn.scanner.sources.seen import SeenBlobs
 
 
@@ -133,6 +133,7 @@ class HistorySource(_CommitSource):
     def batches(self) -> Iterator[Batch | Notice]:
         """Name every blob; raises `InputError` for a ref that there is not."""
         repository = self._repository
+        refuse_what_waits(repository)
         if repository.shallow:
             yield Notice(Problem.MISSING, "", "the clone is shallow: what is before its first commits is not here")
         if self._refs:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import stat
 import subprocess
-import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 
 from keyturn.errors import ConfigError, InputError, KeyturnError
 
@@ -177,7 +177,7 @@ def open_repository(path: str, environment: Mapping[str, str] | None = None) -> 
     for needed, there in (("HEAD", head), ("objects", os.path.isdir(os.path.join(common, "objects")))):
         if not there:
             raise InputError(f"{path} is not a git repository that can be read: it has no {needed}")
-    shadow = tempfile.mkdtemp(prefix="keyturn-git-")
+    shadow = _private_directory(given.get("TMPDIR") or "/tmp")  # noqa: S108 -- made so that it is ours alone
     repository = Repository(
         git=git,
         directory=directory,
@@ -193,18 +193,54 @@ def open_repository(path: str, environment: Mapping[str, str] | None = None) -> 
     return repository
 
 
+def _private_directory(folder: str) -> str:
+    """Make a directory that nobody else may enter; one that is there already is not taken, whoever made it."""
+    for attempt in count():
+        path = os.path.join(os.path.abspath(folder), f"keyturn-git-{os.getpid()}-{attempt}")
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            continue
+        except OSError as failed:
+            raise ConfigError(
+                f"no directory can be made in {folder}: {(failed.strerror or '').lower()}",
+                hint="name another place for temporary files by TMPDIR",
+            ) from failed
+        return path
+    raise AssertionError  # the numbers do not end
+
+
+def refuse_what_waits(repository: Repository) -> None:
+    """Raise `InputError` when there is a FIFO or the like where git would open a file, and wait for ever."""
+    folders = [repository.common, repository.directory]
+    while folders:
+        folder = folders.pop()
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if folder not in {repository.common, repository.directory} or entry.name in {"refs", "objects"}:
+                        folders.append(entry.path)
+                elif not entry.is_file() and not entry.is_symlink():
+                    raise InputError(f"{entry.path!a} is not a regular file, and git would wait for it")
+
+
 def _remove(shadow: str, process: int) -> None:
-    if os.getpid() == process:
-        shutil.rmtree(shadow, ignore_errors=True)
+    """Remove the private directory, in the process that made it; what its links lead to stays."""
+    if os.getpid() != process:
+        return
+    with suppress(OSError):
+        for name in os.listdir(shadow):
+            os.unlink(os.path.join(shadow, name))
+        os.rmdir(shadow)
 
 
 def _find_git(path: str) -> str:
     """Look only in absolute folders: one that is relative may be in what is scanned."""
-    folders = [folder for folder in path.split(os.pathsep) if os.path.isabs(folder)]
-    found = shutil.which("git", path=os.pathsep.join(folders))
-    if found is None:
-        raise ConfigError("git was not found", hint="install git, or scan the folder without its history")
-    return found
+    for folder in path.split(os.pathsep):
+        found = os.path.join(folder, "git")
+        if os.path.isabs(folder) and os.path.isfile(found) and os.access(found, os.X_OK):
+            return found
+    raise ConfigError("git was not found", hint="install git, or scan the folder without its history")
 
 
 def _discover(path: str, given: Mapping[str, str]) -> tuple[str, str]:

@@ -5,7 +5,6 @@ A blob that held something is not among them: it is scanned again, and its findi
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -31,6 +30,8 @@ class SeenBlobs:
     """
 
     def __init__(self, store: Store, repository: str, digest: str) -> None:
+        import hashlib
+
         named = hashlib.blake2b(f"{repository}\0{digest}".encode(), digest_size=20)
         self._store = store
         self._name = f"seen-{named.hexdigest()}"

@@ -54,8 +54,9 @@ def new_stretches(base: bytes, data: bytes, path: str, context: int) -> list[Str
     if len(data) <= 2 * context or path.endswith(_WHOLE_ALWAYS) or b"\0" in data or b"\0" in base:
         return None
     stretches: list[Stretch] = []
-    for start, end in _changed(base, data, context):
-        opened, closed = _with_armour(data, start, end, (_back(data, start, context), _forth(data, end, context)))
+    for (start, end), old in _changed(base, data, context):
+        around = (_back(data, start, context), _forth(data, end, context))
+        opened, closed = _with_armour(base, old, data, (start, end), around)
         if stretches and opened <= stretches[-1][1]:
             stretches[-1] = (stretches[-1][0], max(closed, stretches[-1][1]))
         else:
@@ -82,8 +83,11 @@ def _lines_of(data: bytes) -> list[bytes]:
     return lines[:-1] if lines and not lines[-1] else lines
 
 
-def _changed(base: bytes, data: bytes, context: int) -> list[Stretch]:
-    """Return what is left between the common beginning and end, without long stretches that `base` has too."""
+def _changed(base: bytes, data: bytes, context: int) -> list[tuple[Stretch, Stretch]]:
+    """Return what is left between the common beginning and end, without long stretches that `base` has too.
+
+    Each is given with what stands in its place in `base`.
+    """
     if base == data:
         return []
     most = min(len(base), len(data))
@@ -92,7 +96,7 @@ def _changed(base: bytes, data: bytes, context: int) -> list[Stretch]:
     return list(_split(base, (start, len(base) - same), data, (start, len(data) - same), 4 * context))
 
 
-def _split(base: bytes, old: Stretch, data: bytes, new: Stretch, least: int) -> Iterator[Stretch]:
+def _split(base: bytes, old: Stretch, data: bytes, new: Stretch, least: int) -> Iterator[tuple[Stretch, Stretch]]:
     """Divide what differs at a long stretch in the middle that is the same, if there is one, and go on on both sides.
 
     Every place where two bytes are neighbours that are none in `base` is in, or on a border of, what is returned.
@@ -109,7 +113,7 @@ def _split(base: bytes, old: Stretch, data: bytes, new: Stretch, least: int) -> 
                 yield from _split(base, (old[0], at - before), data, (new[0], middle - before), least)
                 yield from _split(base, (at + after, old[1]), data, (middle + after, new[1]), least)
                 return
-    yield new
+    yield new, old
 
 
 def _same_after(one: bytes, start: int, other: bytes, begin: int, most: int) -> int:
@@ -167,15 +171,20 @@ def _forth(data: bytes, position: int, context: int) -> int:
     return _line_end(data, position + _BORDER) if near else position
 
 
-def _with_armour(data: bytes, start: int, end: int, stretch: Stretch) -> Stretch:
-    """Take in every block that begins before the end of what is new and may reach into it, as long as any may be."""
-    end += len(_ARMOUR)  # what begins a block may itself be new only in part
-    first = data.find(_ARMOUR, max(0, start - ARMOUR_BYTES_MAX), end)
-    if first < 0:
-        return stretch
-    last = data.rfind(_ARMOUR, first, end)
-    opened = data.rfind(b"\n", 0, first) + 1
-    return min(stretch[0], opened), max(stretch[1], _line_end(data, last + ARMOUR_BYTES_MAX))
+def _with_armour(base: bytes, old: Stretch, data: bytes, new: Stretch, around: Stretch) -> Stretch:
+    """Take in every block that may reach into what is new, as long as any may be.
+
+    So is what follows where a block began before: it may have been taken for a part of that one.
+    """
+    start, end = new[0] - ARMOUR_BYTES_MAX, new[1] + len(_ARMOUR)  # a beginning may itself be new only in part
+    opened, closed = around
+    first = data.find(_ARMOUR, max(0, start), end)
+    if first >= 0:
+        opened = min(opened, data.rfind(b"\n", 0, first) + 1)
+        closed = max(closed, _line_end(data, data.rfind(_ARMOUR, first, end) + ARMOUR_BYTES_MAX))
+    if base.find(_ARMOUR, max(0, old[0] - len(_ARMOUR)), old[1] + len(_ARMOUR)) >= 0:
+        closed = max(closed, _line_end(data, new[1] + ARMOUR_BYTES_MAX))
+    return opened, closed
 
 
 def _line_end(data: bytes, position: int) -> int:
