@@ -55,7 +55,9 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
     log: bool
     public: bool
     connect: bool
+    held: bool
     source: str | None
+    next_due_seconds: int | None
 
 
 @click.command()
@@ -88,7 +90,9 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--log", is_flag=True, help="It is the log of a build, wherever it stands.")
 @click.option("--public", is_flag=True, help="Everybody can read what is scanned.")
 @click.option("--connect/--offline", default=False, help="Ask the server whose the keys are; only digests are sent.")
+@click.option("--held", is_flag=True, help="With --connect: ask about every word that may be a held secret.")
 @click.option("--report", "source", metavar="NAME", help="Report to the server under this name; includes --connect.")
+@click.option("--next-due-seconds", type=click.IntRange(min=1), help="With --report: when the next report is expected.")
 def scan(**given: Any) -> int:  # noqa: ANN401 -- click checked the types
     """Find leaked keys in PATHS, by default here; `-` is standard input.
 
@@ -143,6 +147,10 @@ def _check(options: ScanOptions) -> None:
         raise InputError("standard input is scanned alone", field="PATHS")
     if not options.history and (options.refs or options.stash or options.unreachable):
         raise InputError("--ref, --stash and --unreachable need --history")
+    if options.next_due_seconds is not None and options.source is None:
+        raise InputError("--next-due-seconds needs --report")
+    if options.held and not (options.connect or options.source):
+        raise InputError("--held needs --connect or --report")
     if options.reveal and options.form not in {"text", "json", "csv"}:
         raise InputError(f"the form {options.form} never holds a secret", field="--reveal")
     if options.write_baseline is not None and options.baseline not in {None, options.write_baseline}:

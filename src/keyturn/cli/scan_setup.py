@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keyturn.cli.scan import ScanOptions
+    from keyturn.cli.scan_server import Server
     from keyturn.scanner.baseline import Baseline
     from keyturn.scanner.cache import Cache
     from keyturn.scanner.engine.detect import Engine
     from keyturn.scanner.model import Report, Source
     from keyturn.scanner.ruleset.model import Ruleset
+    from keyturn.scanner.words import WordEngine
 
 FOLDER: Final = ".keyturn"
 POLICY_NAME: Final = "leaks.toml"
@@ -40,7 +42,7 @@ class Prepared(msgspec.Struct, frozen=True):
     """A scan that can be run; `known` is told the report, when a server or the next run wants to know."""
 
     source: Source
-    engine: Engine
+    engine: Engine | WordEngine
     settings: ScanSettings
     baseline: Baseline | None
     options: ScanOptions
@@ -71,18 +73,30 @@ def prepare(options: ScanOptions) -> Prepared:
 
     cache = _cache() if options.cache else None
     baseline = _baseline(options)
+    server = _server(options) if options.connect or options.source is not None else None
     judges = Judges(
         policy=_policy(options),
         today=Clock().now_utc().date(),
         fingerprints=_fingerprints(options, baseline),
         baseline=baseline,
         contexts=_contexts(options),
-        owners=None,
+        owners=None if server is None else server.asked,
     )
     engine = open_engine(_ruleset(options), cache=cache)
     chosen = choose_source(options, cache, engine.ruleset)
     settings = ScanSettings(judges=judges, jobs=chosen.jobs or options.jobs, whole=chosen.whole, scanned=chosen.scanned)
-    return Prepared(chosen.source, engine, settings, baseline, options)
+    used: Engine | WordEngine = engine
+    if options.held:
+        from keyturn.scanner.words import WordEngine
+
+        used = WordEngine(engine)
+    return Prepared(chosen.source, used, settings, baseline, options, None if server is None else server.known)
+
+
+def _server(options: ScanOptions) -> Server:
+    from keyturn.cli.scan_server import Server
+
+    return Server.of(options)
 
 
 def write_whole(name: str, text: str, *, private: bool = False) -> None:

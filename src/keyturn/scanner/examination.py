@@ -18,6 +18,7 @@ from keyturn.scanner.ignores import allowed_by
 from keyturn.scanner.lines import Lines
 from keyturn.scanner.masking import LINE_BYTES_MAX, masked, masked_line
 from keyturn.scanner.model import Certainty, Context, Document, Notice, Place
+from keyturn.scanner.ruleset.model import HELD_WORD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,6 +156,8 @@ def _covers(kept: _Found, other: _Found) -> bool:
         return False
     if kept.secret == other.secret:
         return True
+    if other.rule.id == HELD_WORD.id:
+        return False  # it is asked about, whatever stands around it
     if kept.encodings and kept.encodings == other.encodings and (kept.start, kept.end) == (other.start, other.end):
         # Of one layer it is not known where in it they stand.
         return other.secret in kept.secret or (other.certainty is Certainty.GENERIC and kept.secret in other.secret)

@@ -140,6 +140,7 @@ class Owner:
     owner: str = ""
     environment: str = ""
     state: str = ""
+    works: bool = True
     next_command: str = ""
 
 

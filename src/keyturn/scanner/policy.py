@@ -52,6 +52,7 @@ class PolicyRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     kinds: tuple[Kind, ...] | None = None
     environments: Patterns | None = None
     contexts: tuple[Context, ...] | None = None
+    works: bool | None = None
     paths: Patterns | None = None
     rules: Patterns | None = None
     providers: Patterns | None = None
@@ -76,6 +77,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 DEFAULT_RULES: Final = (
+    PolicyRule(name="a key that works no more, as the server says, is worth a look", works=False, verdict="warn"),
     PolicyRule(
         name="a publishable key may stand in what is sent to clients",
         kinds=(Kind.PUBLISHABLE,),
@@ -116,6 +118,7 @@ def applies(rule: PolicyRule, finding: Finding, today: date) -> bool:
         and (rule.kinds is None or finding.rule.kind in rule.kinds)
         and (rule.environments is None or any(name_matches(one, environment) for one in rule.environments))
         and (rule.contexts is None or not finding.contexts.isdisjoint(rule.contexts))
+        and (rule.works is None or rule.works is (finding.owner is None or finding.owner.works))
         and (rule.paths is None or any(path_matches(one, path) for one in rule.paths))
         and (rule.rules is None or any(name_matches(one, finding.rule.id) for one in rule.rules))
         and (rule.providers is None or any(name_matches(one, finding.rule.provider) for one in rule.providers))

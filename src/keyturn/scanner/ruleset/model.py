@@ -89,6 +89,10 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     source: str = ""
 
 
+HELD_WORD = Rule(id="held-secret", title="A secret that is held", severity="critical", generic=True)
+"""The rule of words that a server may hold as a secret; see `keyturn.scanner.words`."""
+
+
 class Ruleset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """Rules that are used together, and what none of them reports.
 
