@@ -1,20 +1,22 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import resources
 
 import pytest
 
 from keyturn.scanner.engine.detect import Engine
 from keyturn.scanner.engine.generic import Ground, ground_of
 from keyturn.scanner.engine.open import open_engine
-from keyturn.scanner.ruleset.load import shipped_rules, without_samples
+from keyturn.scanner.ruleset.load import parse_rules, without_samples
 from keyturn.scanner.ruleset.model import Ruleset
 from keyturn.scanner.ruleset.samples import expand
 
 
 @cache
 def engine() -> Engine:
-    rules = tuple(without_samples(rule) for rule in shipped_rules() if rule.provider == "generic")
+    text = resources.files("keyturn.scanner.ruleset").joinpath("data", "generic.toml").read_text("utf-8")
+    rules = tuple(without_samples(rule) for rule in parse_rules(text, "generic.toml"))
     return open_engine(Ruleset(name="generic", rules=rules), cache=None, fallback=True)
 
 

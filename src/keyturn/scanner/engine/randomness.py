@@ -70,7 +70,7 @@ def mixture(value: bytes) -> Mixture:
     classes = value.translate(_CLASSES)
     marked = bytearray(len(value))
     _mark_words(value, marked)
-    _mark_sequences(value, marked)
+    _mark_sequences(value.lower(), marked)
     unexplained = sum(1 for mark, kind in zip(marked, classes, strict=True) if not mark and kind != _OTHER)
     return Mixture(
         length=len(value),
@@ -102,7 +102,7 @@ def _mark_sequences(value: bytes, marked: bytearray) -> None:
                 marked[start:at] = b"\1" * (at - start)
             start = at if step not in {-1, 0, 1} else at - 1
     period = (value + value).find(value, 1)
-    if period < len(value) or (len(value) > 8 and len(set(value.lower())) <= 4):
+    if period < len(value) or (len(value) > 8 and len(set(value)) <= 4):
         marked[:] = b"\1" * len(value)
 
 
