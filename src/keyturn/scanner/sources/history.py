@@ -173,19 +173,28 @@ class RangeSource(_CommitSource):
 
 
 class PushSource(_CommitSource):
-    """What a push would bring: what the new objects lead to and no ref does.
+    """What a push would bring: what the new objects lead to and what is `known` does not.
 
-    For a `pre-receive` hook; the repository has to be opened with the hook's environment, which names the quarantine.
+    For a `pre-receive` hook that is what no ref leads to, and the repository has to be opened with the hook's
+    environment, which names the quarantine; for `pre-push` it is what no ref of the remote leads to.
     """
 
-    def __init__(self, repository: Repository, new: Sequence[str], *, bytes_max: int = BLOB_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        new: Sequence[str],
+        *,
+        known: Sequence[str] = ("--all",),
+        bytes_max: int = BLOB_BYTES_MAX,
+    ) -> None:
         super().__init__(repository, bytes_max=bytes_max)
         self._new = tuple(name for name in new if name.strip("0"))
+        self._known = tuple(known)
 
     def batches(self) -> Iterator[Batch | Notice]:
         """Name every blob that is new."""
         tips = {resolve(self._repository, name): name for name in self._new}
-        commits = commits_of(self._repository, tips, ("--all",))
+        commits = commits_of(self._repository, tips, self._known)
         yield from self._batches(commits, commits.names[-1] if commits.names else "HEAD")
 
 
