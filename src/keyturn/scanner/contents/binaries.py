@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SHORTEST: Final = 8
+MEDIA_EDGE: Final = 64 << 10
+"""How much of the beginning and of the end of a picture is read: what was written about it stands there."""
+_MEDIA: Final = (
+    b"\x89PNG\r\n",
+    b"\xff\xd8\xff",
+    b"GIF8",
+    b"RIFF",
+    b"wOFF",
+    b"wOF2",
+    b"OggS",
+    b"ID3",
+    b"\x1aE\xdf\xa3",
+    b"fLaC",
+)
 _PRINTED: Final = bytes(byte if 32 <= byte < 127 or byte == 9 else 10 for byte in range(256))
 _RUN: Final = re.compile(rb"[^\n]{%d,}" % _SHORTEST)
 _MARSHAL: Final = re.compile(rb"[zZ\xfa\xda]|[aAutsi\xe1\xc1\xf5\xf4\xf3](?=[\s\S]{3}\x00)")
@@ -23,6 +37,11 @@ _BYTES_TYPES: Final = frozenset(b"s\xf3")
 _PYTHON_MAGICS: Final = range(3000, 4000)
 _CLASS_SIZES: Final = {3: 4, 4: 4, 5: 8, 6: 8, 7: 2, 8: 2, 9: 4, 10: 4, 11: 4, 12: 4, 15: 3, 16: 2, 17: 4, 18: 4}
 _CLASS_SIZES_MORE: Final = {19: 2, 20: 2}
+
+
+def is_media(head: bytes) -> bool:
+    """Whether it begins as a picture, a font, a sound or a film does: compressed, and without strings in the middle."""
+    return head.startswith(_MEDIA) or head[4:8] == b"ftyp"
 
 
 def is_compiled_python(head: bytes) -> bool:

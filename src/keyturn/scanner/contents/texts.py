@@ -76,6 +76,8 @@ class Texts:
             text = binaries.strings_of_python(data)
         elif binaries.is_java_class(head):
             text = binaries.strings_of_java(data)
+        elif binaries.is_media(head) and len(data) > 2 * binaries.MEDIA_EDGE:
+            text = binaries.strings(data[: binaries.MEDIA_EDGE] + b"\0" + data[-binaries.MEDIA_EDGE :])
         else:
             text = binaries.strings(data)
         if text:

@@ -31,11 +31,14 @@ _SHORTEST: Final = 12
 _WRAPPED_LEAST: Final = 40
 _REACH: Final = 16 << 10
 _BACK: Final = 4096
+_BACK_MOST: Final = _BACK << 12
 _RUN: Final = re.compile(rb"[A-Za-z0-9+/_\-]*")
 _HEX_RUN: Final = re.compile(rb"[0-9A-Fa-f]*")
 _NEXT_LINE: Final = re.compile(rb"\r?\n[ \t]*([A-Za-z0-9+/_\-]{1,1024}={0,2})(?=[\r\n\"'`]|\Z)")
 _TOKEN: Final = re.compile(rb"[^\s\"'`<>]*")
 _LINE: Final = re.compile(rb"[^\n]*")
+_MEDIA: Final = (b"iVBORw0KGgo", b"/9j/", b"R0lGODlh", b"R0lGODdh", b"UklGR", b"d09GR", b"d09GM", b"AAEAAAA")
+"""How base64 of pictures and fonts begins: large, and never a text."""
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _KEPT: Final = frozenset(b"\t\n\r") | frozenset(range(32, 127))
 _TEXT_ONLY: Final = bytes(byte if byte in _KEPT else 10 for byte in range(256))
@@ -115,7 +118,7 @@ def _escaped(data: Bytes, start: int, end: int, floor: int) -> tuple[Layer | Non
 
 
 def _hexadecimal(data: Bytes, start: int, end: int, floor: int, budget: Budget) -> tuple[Layer | None, int]:
-    first = start - _back(_HEX_RUN, data, start, floor) // 2 * 2
+    first = start - _back(_HEX_RUN, data, start, floor, _BACK_MOST) // 2 * 2
     last = _match_end(_HEX_RUN, data, end)
     last -= (last - first) % 2
     raw = binascii.unhexlify(bytes(data[first:last]))
@@ -129,7 +132,10 @@ def _base64(data: Bytes, start: int, end: int, floor: int, budget: Budget) -> tu
         if start > floor and _RUN.fullmatch(data, start - 1, start):
             return None, start + 1
     else:
-        first = start - _back(_RUN, data, start, floor) // 4 * 4
+        run = start - _back(_RUN, data, start, floor, _BACK_MOST)
+        if bytes(data[run : run + 12]).startswith(_MEDIA):
+            return None, _match_end(_RUN, data, end)
+        first = start - (start - run) // 4 * 4
     last = _match_end(_RUN, data, end)
     text = bytes(data[first:last])
     if len(text) % 4 == 0 and len(text) >= _WRAPPED_LEAST:
@@ -189,10 +195,16 @@ def _as_text(raw: bytes) -> bytes:
     return b"\n".join(_STRING.findall(raw.translate(_TEXT_ONLY)))
 
 
-def _back(run: re.Pattern[bytes], data: Bytes, start: int, floor: int) -> int:
-    before = bytes(data[max(floor, start - _BACK) : start])[::-1]
-    found = run.match(before)
-    return found.end() if found else 0
+def _back(run: re.Pattern[bytes], data: Bytes, start: int, floor: int, most: int = _BACK) -> int:
+    """Return how long the run is that ends at `start`; it does not reach beyond `floor`, which no later call passes."""
+    reach = _BACK
+    while True:
+        before = bytes(data[max(floor, start - reach) : start])[::-1]
+        found = run.match(before)
+        length = found.end() if found else 0
+        if length < reach or reach >= most:
+            return length
+        reach *= 16
 
 
 def _forward(run: re.Pattern[bytes], data: Bytes, start: int) -> int:
