@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "credential-roles": ("keyturn.cli.leases:credential_roles", "Manage what accounts of a source may do."),
     "leases": ("keyturn.cli.leases:leases", "Make credentials on demand, renew and revoke them."),
     "scan": ("keyturn.cli.scan:scan", "Find leaked keys in files, repositories, images and logs."),
+    "hooks": ("keyturn.cli.hooks:hooks", "Stop leaked keys in git, before a commit or a push, and on a server."),
     "rules": ("keyturn.cli.detection_rules:rules", "See what the scanner looks for, and check your own rules."),
     "findings": ("keyturn.cli.findings:findings", "Look at what has leaked, and decide about it."),
     "leak-policies": ("keyturn.cli.leak_policies:leak_policies", "Say what is done by itself about a leak."),

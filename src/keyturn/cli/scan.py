@@ -29,35 +29,34 @@ _FORMATS: Final = ("text", "json", "sarif", "junit", "csv", "github")
 class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options as they were given."""
 
-    paths: tuple[str, ...]
-    staged: bool
-    worktree: bool
-    commits: str | None
-    history: bool
-    refs: tuple[str, ...]
-
-    stash: bool
-    unreachable: bool
-    exclude: tuple[str, ...]
-    follow_links: bool
-    rules: tuple[str, ...]
-    gitleaks_default: str | None
-    policy: str | None
-    baseline: str | None
-    write_baseline: str | None
-    fingerprint_key_file: str | None
-    form: Literal["text", "json", "sarif", "junit", "csv", "github"]
-    output: str | None
-    reveal: bool
-    jobs: int | None
-    cache: bool
-    strict: bool
-    log: bool
-    public: bool
-    connect: bool
-    held: bool
-    source: str | None
-    next_due_seconds: int | None
+    paths: tuple[str, ...] = ()
+    staged: bool = False
+    worktree: bool = False
+    commits: str | None = None
+    history: bool = False
+    refs: tuple[str, ...] = ()
+    stash: bool = False
+    unreachable: bool = False
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = False
+    rules: tuple[str, ...] = ()
+    gitleaks_default: str | None = None
+    policy: str | None = None
+    baseline: str | None = None
+    write_baseline: str | None = None
+    fingerprint_key_file: str | None = None
+    form: Literal["text", "json", "sarif", "junit", "csv", "github"] = "text"
+    output: str | None = None
+    reveal: bool = False
+    jobs: int | None = None
+    cache: bool = True
+    strict: bool = False
+    log: bool = False
+    public: bool = False
+    connect: bool = False
+    held: bool = False
+    source: str | None = None
+    next_due_seconds: int | None = None
 
 
 @click.command()
@@ -129,7 +128,7 @@ def _scan(options: ScanOptions) -> int:
     failed = bool(errors_of(report, strict=options.strict))
     if options.write_baseline is not None and not failed:
         prepared.write_baseline(report)
-    _show(report, options)
+    show(report, options)
     if options.write_baseline is not None:
         return FAILED if failed else CLEAN
     if any(finding.verdict == "block" for finding in report.findings):
@@ -157,7 +156,8 @@ def _check(options: ScanOptions) -> None:
         raise InputError("a baseline is written over the one that is read", field="--write-baseline")
 
 
-def _show(report: Report, options: ScanOptions) -> None:
+def show(report: Report, options: ScanOptions) -> None:
+    """Print or write a report."""
     from keyturn.scanner.reporting import render
     from keyturn.scanner.reporting.options import Options
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from keyturn.scanner.engine.detect import Engine
     from keyturn.scanner.model import Report, Source
     from keyturn.scanner.ruleset.model import Ruleset
-    from keyturn.scanner.words import WordEngine
 
 FOLDER: Final = ".keyturn"
 POLICY_NAME: Final = "leaks.toml"
@@ -42,7 +41,7 @@ class Prepared(msgspec.Struct, frozen=True):
     """A scan that can be run; `known` is told the report, when a server or the next run wants to know."""
 
     source: Source
-    engine: Engine | WordEngine
+    engine: Engine
     settings: ScanSettings
     baseline: Baseline | None
     options: ScanOptions
@@ -85,7 +84,7 @@ def prepare(options: ScanOptions) -> Prepared:
     engine = open_engine(_ruleset(options), cache=cache)
     chosen = choose_source(options, cache, engine.ruleset)
     settings = ScanSettings(judges=judges, jobs=chosen.jobs or options.jobs, whole=chosen.whole, scanned=chosen.scanned)
-    used: Engine | WordEngine = engine
+    used = engine
     if options.held:
         from keyturn.scanner.words import WordEngine
 

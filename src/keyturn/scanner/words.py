@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from keyturn.scanner.engine.detect import Engine
 from keyturn.scanner.matching import words
 from keyturn.scanner.model import Detection
 from keyturn.scanner.ruleset.model import HELD_WORD
 
 if TYPE_CHECKING:
-    from keyturn.scanner.engine.detect import Engine
     from keyturn.scanner.model import Bytes
 
 
-class WordEngine:
+class WordEngine(Engine):
     """Another engine, and the words of everything that it is given."""
 
-    __slots__ = ("_engine", "ruleset")
+    __slots__ = ("_engine",)
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine) -> None:  # it has the parts of the other one
         """Find what this engine finds, and words."""
         self._engine = engine
         self.ruleset = msgspec.structs.replace(engine.ruleset, rules=(*engine.ruleset.rules, HELD_WORD))
