@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.errors import InputError
-from keyturn.scanner.watching import Schedule, Watch, mirror_commands, read_watches, scan_arguments
+from keyturn.scanner.watching import Schedule, Watch, is_elsewhere, read_watches, scan_arguments
 
 FILE = """
 [[watch]]
@@ -73,15 +73,18 @@ def test_a_schedule_that_is_garbled_makes_everything_due(tmp_path: Path, text: s
     assert Schedule(path).due(watches, 1.0) == list(watches)
 
 
-def test_a_repository_elsewhere_is_mirrored_and_one_here_is_not(tmp_path: Path) -> None:
-    backend = read_watches(FILE, "watch.toml")[0]
-    [clone] = mirror_commands(backend, tmp_path / "mirror")
-    assert clone[0] == "clone"
-    (tmp_path / "mirror").mkdir()
-    [update] = mirror_commands(backend, tmp_path / "mirror")
-    assert "update" in update
-    assert mirror_commands(Watch(name="a", repository="/srv/git/a.git"), tmp_path) == []
-    assert mirror_commands(Watch(name="a", repository="git@git.example.com:a.git"), tmp_path / "new") != []
+@pytest.mark.parametrize(
+    ("repository", "elsewhere"),
+    [
+        ("https://git.example.com/a.git", True),
+        ("ssh://git@git.example.com/a.git", True),
+        ("git@git.example.com:a.git", True),
+        ("/srv/git/a.git", False),
+        ("a/b:c", False),
+    ],
+)
+def test_a_repository_elsewhere_is_mirrored_and_one_here_is_not(repository: str, elsewhere: bool) -> None:  # noqa: FBT001
+    assert is_elsewhere(Watch(name="a", repository=repository)) is elsewhere
 
 
 def test_a_place_is_never_taken_for_an_option() -> None:

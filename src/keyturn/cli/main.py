@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "leases": ("keyturn.cli.leases:leases", "Make credentials on demand, renew and revoke them."),
     "scan": ("keyturn.cli.scan:scan", "Find leaked keys in files, repositories, images and logs."),
     "hooks": ("keyturn.cli.hooks:hooks", "Stop leaked keys in git, before a commit or a push, and on a server."),
+    "watch": ("keyturn.cli.watch:watch", "Scan repositories and folders on a schedule."),
     "rules": ("keyturn.cli.detection_rules:rules", "See what the scanner looks for, and check your own rules."),
     "findings": ("keyturn.cli.findings:findings", "Look at what has leaked, and decide about it."),
     "leak-policies": ("keyturn.cli.leak_policies:leak_policies", "Say what is done by itself about a leak."),

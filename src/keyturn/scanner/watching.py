@@ -137,17 +137,23 @@ def scan_arguments(watch: Watch, place: str, *, report: bool) -> list[str]:
     if report:
         arguments += ["--report", watch.name, "--next-due-seconds", str(watch.every_seconds)]
     if watch.repository:
-        arguments += ["--history", "--all-refs"]
+        arguments += ["--history"]
     return [*arguments, "--", place]
 
 
-def mirror_commands(watch: Watch, mirror: Path) -> list[list[str]]:
-    """Return the git commands that bring the mirror of a repository up to date; none for one that is a path here."""
-    if "://" not in watch.repository and not _is_scp_like(watch.repository):
-        return []
-    if not mirror.exists():
-        return [["clone", "--quiet", "--mirror", "--", watch.repository, str(mirror)]]
-    return [["--git-dir", str(mirror), "remote", "update", "--prune"]]
+def is_elsewhere(watch: Watch) -> bool:
+    """Tell whether a watch is of a repository that has to be mirrored to be scanned."""
+    return "://" in watch.repository or _is_scp_like(watch.repository)
+
+
+def clone_arguments(watch: Watch, mirror: Path) -> list[str]:
+    """Return the arguments of git that make the mirror of a repository."""
+    return ["clone", "--quiet", "--mirror", "--", watch.repository, str(mirror)]
+
+
+def update_arguments(mirror: Path) -> list[str]:
+    """Return the arguments of git that bring a mirror up to date."""
+    return ["--git-dir", str(mirror), "remote", "update", "--prune"]
 
 
 def _is_scp_like(address: str) -> bool:
