@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from keyturn.scanner.ruleset.model import Required, Rule, Ruleset
 from keyturn.scanner.sources.git import HistorySource, surroundings
+from keyturn.scanner.sources.reach import bytes_between_line_ends
 from keyturn.scanner.sources.trimming import new_lines, new_stretches
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ RULES = (
     re.compile(rb"begin-long [^!]{100,240} end-long"),
     re.compile(ARMOUR + rb"BEGIN (?:A|B) KEY" + ARMOUR + rb"[^!]{1,20000}?" + ARMOUR + rb"END (?:A|B) KEY" + ARMOUR),
     re.compile(rb"name\s*=\s*\n?\s*value[0-9]{6}"),
+    re.compile(rb"token[ \n]{1,4}[0-9a-f]{20,3000}(?:[ \n]{1,4}end)?"),
 )
 
 
@@ -165,13 +167,35 @@ def test_lines_that_are_new_are_those_that_were_nowhere_before() -> None:
 
 def test_rules_say_how_much_surrounds_what_is_new() -> None:
     plain = Rule(id="a", title="a", regex="a")
-    armour = Rule(id="b", title="b", regex=(ARMOUR + b"BEGIN").decode(), window=1 << 16)
-    long = Rule(id="c", title="c", regex="c", window=9000)
+    armour = Rule(id="b", title="b", regex=(ARMOUR + b"BEGIN A[^x]{1,20000}").decode(), window=1 << 16)
+    long = Rule(id="c", title="c", regex=r"c[^,]{1,9000}", window=9001)
     near = Rule(id="d", title="d", regex="d", requires=(Required(rule="a", within_lines=5),))
     far = Rule(id="e", title="e", regex="e", requires=(Required(rule="a"),))
     assert surroundings(Ruleset(name="r", rules=(plain, armour, near))) == 4096
     assert surroundings(Ruleset(name="r", rules=(plain, long))) == 9000
     assert surroundings(Ruleset(name="r", rules=(plain, far))) == 0
+
+
+@pytest.mark.parametrize(
+    ("regex", "reach"),
+    [
+        (r"[0-9a-f]{9000}", 0),
+        (r"[^\n]{9000}", 0),
+        (r".{9000}", 0),
+        (r"(?s).{9000}", 9000),
+        (r"(?is:.{9000})", 9000),
+        (r"a\s{0,4}=\s{0,4}(?:'|\")([0-9a-f]{9000})\b", 9),
+        (r"a(?:b\s{2}(c\s[0-9]{9000}))", 4),
+        (r"a\s[0-9]{9000}\s?b", 9002),
+        (r"a[^b]{50}", 50),
+        (r"(?:a\sb){20}", 60),
+        (r"(?:[0-9]{9000}|\s{5}a\s)", 7),
+        (r"x\n{3}", 3),
+        (r"a\s*", 9999),
+    ],
+)
+def test_reach_of_a_rule_is_between_its_first_and_last_line_end(regex: str, reach: int) -> None:
+    assert bytes_between_line_ends(Rule(id="a", title="a", regex=regex, window=9999)) == reach
 
 
 def test_line_numbers_of_stretches_are_those_of_the_file(clone: Clone, reads: Reads) -> None:

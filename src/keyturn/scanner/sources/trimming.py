@@ -1,9 +1,10 @@
 """What is new in a version of a file, so that the rest need not be scanned again.
 
 A secret that stands in a stretch which a file's earlier version has as well, byte for byte and with the same
-surroundings, was found there.  So only the rest of a later version is scanned, with surroundings on both sides that
-are at least as long as the longest match of any rule: a match that touches a byte that is new is then inside, whole.
-Surroundings end at the ends of lines, and neither within nor near a block of encoded lines, such as a PEM key.
+surroundings, was found there.  So only the lines of a later version are scanned that have something new, with
+surroundings on both sides that are at least as long as any match reaches over lines (see `reach`): a match that touches
+a byte that is new is then inside, whole.  Surroundings are whole lines, and end neither within nor near a block of
+encoded lines, such as a PEM key.
 
 What a rule finds has to follow from the match and from no more than that much around it.  A rule that wants another
 one to match anywhere in the document is none of these, so `surroundings` allows no trimming for a set that has one.
@@ -14,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keyturn.scanner.ruleset.model import Ruleset
+from keyturn.scanner.sources.reach import bytes_between_line_ends
 
 CONTEXT_MIN = 4096
 LINES_MAX = 16
-ARMOUR_BYTES_MAX = 1 << 16
+BLOCK_BYTES_MAX = 1 << 16
 _ANCHOR = 96
 _FIRST_STEP = 1 << 12
 _STEP = 1 << 16
@@ -25,7 +27,7 @@ _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_
 _AROUND = b" \t\r\n\"'+#*>|,;\\"
 _ENCODED_MIN = 32
 _BORDER = 512
-_ARMOUR = b"-----BEGIN"
+_BEGINNINGS = (b"-----BEGIN ", b"---- BEGIN ", b"PuTTY-User-Key-File-", b"<RSAKeyValue>")
 _WHOLE_ALWAYS = (".ipynb", ".har", ".eml", ".mbox", ".svg")
 
 Stretch = tuple[int, int]
@@ -34,15 +36,16 @@ Stretch = tuple[int, int]
 def surroundings(ruleset: Ruleset) -> int:
     """Return how many bytes have to surround what is new, for these rules; 0 when they do not allow trimming.
 
-    Rules of PEM blocks do not count: where such a block begins, there is as much as the longest of them may have.
+    Rules of blocks, such as PEM keys, do not count: where one begins, as much is taken in as the longest may have.
     """
     longest = CONTEXT_MIN
     for rule in ruleset.rules:
         for required in rule.requires:
             if required.within_lines is None or required.within_lines > LINES_MAX:
                 return 0
-        if _ARMOUR.decode() not in rule.regex or rule.window > ARMOUR_BYTES_MAX:
-            longest = max(longest, rule.window)
+        block = rule.window <= BLOCK_BYTES_MAX and rule.regex.startswith(tuple(one.decode() for one in _BEGINNINGS))
+        if rule.window > longest and not block:
+            longest = max(longest, bytes_between_line_ends(rule))
     return longest
 
 
@@ -56,7 +59,7 @@ def new_stretches(base: bytes, data: bytes, path: str, context: int) -> list[Str
     stretches: list[Stretch] = []
     for (start, end), old in _changed(base, data, context):
         around = (_back(data, start, context), _forth(data, end, context))
-        opened, closed = _with_armour(base, old, data, (start, end), around)
+        opened, closed = _with_blocks(base, old, data, (start, end), around)
         if stretches and opened <= stretches[-1][1]:
             stretches[-1] = (stretches[-1][0], max(closed, stretches[-1][1]))
         else:
@@ -150,7 +153,8 @@ def _same_before(one: bytes, end: int, other: bytes, close: int, most: int) -> i
 
 def _back(data: bytes, position: int, context: int) -> int:
     """Return where a stretch begins that has `position` in it: at a line, `context` before, and before a block."""
-    position = data.rfind(b"\n", 0, max(0, position - context)) + 1
+    line = data.rfind(b"\n", 0, position) + 1
+    position = data.rfind(b"\n", 0, max(0, line - context)) + 1
     near = any(map(_encoded, data[position : position + _BORDER].split(b"\n")))
     while position:
         before = data.rfind(b"\n", 0, position - 1) + 1
@@ -161,7 +165,7 @@ def _back(data: bytes, position: int, context: int) -> int:
 
 
 def _forth(data: bytes, position: int, context: int) -> int:
-    position = _line_end(data, position + context)
+    position = _line_end(data, _line_end(data, position) + context)
     near = any(map(_encoded, data[max(0, position - _BORDER) : position].split(b"\n")))
     while position < len(data):
         after = _line_end(data, position)
@@ -171,19 +175,21 @@ def _forth(data: bytes, position: int, context: int) -> int:
     return _line_end(data, position + _BORDER) if near else position
 
 
-def _with_armour(base: bytes, old: Stretch, data: bytes, new: Stretch, around: Stretch) -> Stretch:
+def _with_blocks(base: bytes, old: Stretch, data: bytes, new: Stretch, around: Stretch) -> Stretch:
     """Take in every block that may reach into what is new, as long as any may be.
 
     So is what follows where a block began before: it may have been taken for a part of that one.
     """
-    start, end = new[0] - ARMOUR_BYTES_MAX, new[1] + len(_ARMOUR)  # a beginning may itself be new only in part
     opened, closed = around
-    first = data.find(_ARMOUR, max(0, start), end)
-    if first >= 0:
-        opened = min(opened, data.rfind(b"\n", 0, first) + 1)
-        closed = max(closed, _line_end(data, data.rfind(_ARMOUR, first, end) + ARMOUR_BYTES_MAX))
-    if base.find(_ARMOUR, max(0, old[0] - len(_ARMOUR)), old[1] + len(_ARMOUR)) >= 0:
-        closed = max(closed, _line_end(data, new[1] + ARMOUR_BYTES_MAX))
+    # A beginning may itself be new only in part.
+    for beginning in _BEGINNINGS:
+        end = new[1] + len(beginning)
+        first = data.find(beginning, max(0, new[0] - BLOCK_BYTES_MAX), end)
+        if first >= 0:
+            opened = min(opened, data.rfind(b"\n", 0, first) + 1)
+            closed = max(closed, _line_end(data, data.rfind(beginning, first, end) + BLOCK_BYTES_MAX))
+        if base.find(beginning, max(0, old[0] - len(beginning)), old[1] + len(beginning)) >= 0:
+            closed = max(closed, _line_end(data, new[1] + BLOCK_BYTES_MAX))
     return opened, closed
 
 
