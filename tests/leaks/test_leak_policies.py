@@ -30,7 +30,7 @@ async def test_a_policy_takes_the_right_that_it_will_use(
     station: Station, grants: list[tuple[str, str]], applies: dict[str, Any], *, may: bool
 ) -> None:
     _, writer = await station.desk.hire("writer", WRITING, *grants)
-    given = {"applies": {"certainties": ["own"]} | applies}
+    given: dict[str, Any] = {"applies": {"certainties": ["own"]} | applies}
 
     if may:
         made = await station.policy(by=writer, **given)

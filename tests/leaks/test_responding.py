@@ -415,7 +415,7 @@ async def test_changes_that_were_dropped_are_caught_up_with(station: Station) ->
     key_id, _, found = await leaked(station)
     await station.respond()
     await station.desk.keys.revoke(station.admin, key_id, RevokeKey())
-    await station.desk.database.write(lambda t: t.connection.execute(update(change).values(at=0.0)) and None)
+    await station.desk.database.write(lambda t: t.connection.execute(update(change).values(at=0.0)).rowcount)
     await station.desk.database.write(lambda t: drop_older(t.connection, t.now))
 
     await station.respond()

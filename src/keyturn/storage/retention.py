@@ -7,6 +7,7 @@
     login tokens               1 day       after their end, revoked or not
     secret-ids                 7 days      after their end, or made so long ago and revoked
     assertions used once       their end   they would be refused as expired from then on
+    reported scans             180 days    all but the last of each source
     wrapped answers            at their expiry, what they hold; the rest 7 days later
 
 Audit leaves, keys and usage are never removed here.  One worker does it, elected by a lease.
@@ -21,7 +22,7 @@ from sqlalchemy import delete, select, update
 
 from keyturn.storage import election, nodes
 from keyturn.storage.change_log import RETENTION_SECONDS, drop_older
-from keyturn.storage.schema import idempotency, login_replay, login_secret, login_token, wrap
+from keyturn.storage.schema import idempotency, leak_scan, login_replay, login_secret, login_token, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,7 @@ RECORD_SECONDS = float(RETENTION_SECONDS)
 WRAP_SECONDS = float(RETENTION_SECONDS)
 LOGIN_TOKEN_SECONDS = 86_400.0
 LOGIN_SECRET_SECONDS = 604_800.0
+LEAK_SCAN_SECONDS = 15_552_000.0
 UNIT_ROWS = 2000
 
 
@@ -53,6 +55,7 @@ class Retained:
     login_tokens: int = 0
     login_secrets: int = 0
     login_replays: int = 0
+    leak_scans: int = 0
     expired_wraps: int = 0
     wraps: int = 0
 
@@ -74,6 +77,7 @@ async def run_retention(database: Database, node_id: str) -> Retained:
         login_tokens=await _in_units(database, _drop_login_tokens),
         login_secrets=await _in_units(database, _drop_login_secrets),
         login_replays=await _in_units(database, _drop_login_replays),
+        leak_scans=await _in_units(database, _drop_leak_scans),
         expired_wraps=await _in_units(database, _empty_wraps),
         wraps=await _in_units(database, _drop_wraps),
     )
@@ -130,3 +134,16 @@ def _drop_login_secrets(connection: Connection, now: float) -> int:
 def _drop_login_replays(connection: Connection, now: float) -> int:
     old = select(login_replay.c.id).where(login_replay.c.expires_at < now).limit(UNIT_ROWS)
     return connection.execute(delete(login_replay).where(login_replay.c.id.in_(old))).rowcount
+
+
+def _drop_leak_scans(connection: Connection, now: float) -> int:
+    later = leak_scan.alias()
+    newer = select(later.c.id).where(
+        later.c.workspace == leak_scan.c.workspace,
+        later.c.source == leak_scan.c.source,
+        later.c.reported_at > leak_scan.c.reported_at,
+    )
+    old = (
+        select(leak_scan.c.id).where(leak_scan.c.reported_at < now - LEAK_SCAN_SECONDS, newer.exists()).limit(UNIT_ROWS)
+    )
+    return connection.execute(delete(leak_scan).where(leak_scan.c.id.in_(old))).rowcount
