@@ -7,12 +7,12 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from ahocorasick_rs import BytesAhoCorasick
+from pathlib import Path
+from typing import Final
 
 _SEQUENCE: Final = 4
+_WORD_MIN: Final = 4
+_WORD_MAX: Final = 16
 _LOWER, _UPPER, _DIGIT, _OTHER = range(4)
 _CLASSES: Final = bytes(
     _LOWER if 97 <= byte <= 122 else _UPPER if 65 <= byte <= 90 else _DIGIT if 48 <= byte <= 57 else _OTHER
@@ -69,8 +69,9 @@ def mixture(value: bytes) -> Mixture:
     """Take a value apart."""
     classes = value.translate(_CLASSES)
     marked = bytearray(len(value))
-    _mark_words(value, marked)
-    _mark_sequences(value.lower(), marked)
+    lowered = value.lower()
+    _mark_words(lowered, marked)
+    _mark_sequences(lowered, marked)
     unexplained = sum(1 for mark, kind in zip(marked, classes, strict=True) if not mark and kind != _OTHER)
     return Mixture(
         length=len(value),
@@ -87,8 +88,17 @@ def mixture(value: bytes) -> Mixture:
 
 
 def _mark_words(value: bytes, marked: bytearray) -> None:
-    for _, start, end in _words().find_matches_as_indexes(value.lower()):
-        marked[start:end] = b"\1" * (end - start)
+    """Mark every word, of two that begin at the same place the longer."""
+    words, heads = _words()
+    at, last = 0, len(value) - _WORD_MIN
+    while at <= last:
+        if value[at : at + _WORD_MIN] in heads:
+            for end in range(min(at + _WORD_MAX, len(value)), at + _WORD_MIN - 1, -1):
+                if value[at:end] in words:
+                    marked[at:end] = b"\1" * (end - at)
+                    at = end - 1
+                    break
+        at += 1
 
 
 def _mark_sequences(value: bytes, marked: bytearray) -> None:
@@ -107,12 +117,8 @@ def _mark_sequences(value: bytes, marked: bytearray) -> None:
 
 
 @cache
-def _words() -> BytesAhoCorasick:
-    import tomllib
-    from importlib import resources
-
-    from ahocorasick_rs import BytesAhoCorasick, MatchKind
-
-    text = resources.files(__package__).joinpath("words.toml").read_text("utf-8")
-    words = tomllib.loads(text)["words"].encode().split()
-    return BytesAhoCorasick(words, matchkind=MatchKind.LeftmostLongest)
+def _words() -> tuple[frozenset[bytes], frozenset[bytes]]:
+    """Return all words, and how they begin; sets are made at once, where an automaton would cost a hook its time."""
+    text = Path(__file__).with_name("words.toml").read_bytes()
+    words = frozenset(text.split(b'"""')[1].split())
+    return words, frozenset(word[:_WORD_MIN] for word in words)
