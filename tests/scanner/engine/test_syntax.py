@@ -8,6 +8,7 @@ from keyturn.scanner.engine.plans import Way, compiled, look_for
 from keyturn.scanner.engine.syntax import (
     NotUnderstoodError,
     head_of,
+    loosened,
     parse,
     required_literals,
     without_head,
@@ -88,6 +89,10 @@ def test_a_head_that_may_be_missing_is_cut() -> None:
     assert (head.alphabet, head.most) == (r"(?i)[\w.]", 50)
     assert head_of(parse(r"\b[a-z]{0,4}key")) is None
     assert head_of(parse(r"[a-z]*key")) is None
+
+
+def test_counts_of_classes_are_spared() -> None:
+    assert loosened(parse("(a[bc]{2,9}|d{4}){0,9}[x-z]?")).text == "(a[bc]{2,}|d{4}){0,9}[x-z]?"
 
 
 def test_what_leads_to_the_first_literal_is_cut() -> None:

@@ -1,7 +1,8 @@
 """How each rule is looked for: the expression that hyperscan gets, and where around its matches RE2 confirms.
 
 Hyperscan tells a rule and where a match of it ends, every end there is.  So the expression that it gets has no head
-that may be missing and no tail that may repeat, and RE2 confirms with the rule's own from `before` the end to `after`.
+that may be missing, no tail that may repeat and no count that can be spared.  RE2 confirms with the rule's own, from
+`before` the end to `after`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 from keyturn.errors import InputError
 from keyturn.scanner.engine.syntax import (
     NotUnderstoodError,
+    loosened,
     parse,
     required_literals,
     shortest,
@@ -88,7 +90,8 @@ def look_for(rule: Rule) -> Look:
         literals = tuple(word.lower().encode() for word in rule.keywords if word)
         return Look(Plan(Way.WHOLE, _bounded(math.inf, rule), 0, literals), rule.regex.encode())
     is_vague = shortest(required_literals(node)) < TELLING
-    kept, dropped = without_tail(without_lead(node) if is_vague else without_head(node))
+    core = without_lead(node) if is_vague else without_head(node)
+    kept, dropped = without_tail(loosened(core))[0], without_tail(core)[1]
     way = Way.WINDOWS if kept else Way.WHOLE
     if is_vague and rule.path:
         way = Way.PATH

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 STEP: Final = 16 * 1024
 """A window is searched piece by piece, since RE2 may read to its end for every match, however short that is."""
+STEP_DENSE: Final = 512
+DENSE: Final = 64
+"""So many matches in a piece make the next one small."""
 PROGRAM_LARGE: Final = 400
 
 
@@ -56,19 +59,20 @@ class Search:
 
     def matches(self, data: Bytes, low: int, high: int) -> Iterator[re2._Match]:
         """Yield the matches between two places, in order; what stands around them counts as context."""
-        at = low
+        at, step = low, STEP
         while at < high:
-            stop = at + STEP
-            limit = stop + self._reach
-            if limit >= high:
-                yield from self._between(data, at, high)
-                return
-            start, at = at, stop
-            for match in self._between(data, start, limit):
+            limit = min(high, at + step + self._reach)
+            stop = high if limit == high else at + step
+            start, at, dense = at, stop, False
+            for number, match in enumerate(self._between(data, start, limit)):
                 if match.start() >= stop:
+                    break
+                if number == DENSE:
+                    at, dense = match.start(), True
                     break
                 yield match
                 at = max(stop, match.end())
+            step = STEP_DENSE if dense else STEP
 
     def _between(self, data: Bytes, low: int, high: int) -> Iterator[re2._Match]:
         if self._core is None:

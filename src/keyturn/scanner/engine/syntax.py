@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 LITERALS_MAX: Final = 64
 """More alternatives than these are no help in finding anything."""
+LOOSE_MIN: Final = 4
 
 _CLASSES: Final = frozenset("dDsSwWCpP")
 _ASSERTIONS: Final = frozenset("bBAz")
@@ -188,6 +189,24 @@ def without_head(node: Node) -> Node:
     if at is None or not isinstance(node, Sequence):
         return node
     return Sequence(node.parts[:at] + node.parts[at + 1 :])
+
+
+def loosened(node: Node) -> Node:
+    """Return an expression that matches at least as much, and need not count how often a class repeats.
+
+    Counting is what makes automata large; who confirms with the expression itself can do without.
+    """
+    if isinstance(node, Group):
+        return Group(node.prefix, loosened(node.body))
+    if isinstance(node, Sequence):
+        return Sequence(tuple(map(loosened, node.parts)))
+    if isinstance(node, Choice):
+        return Choice(tuple(map(loosened, node.branches)))
+    if not isinstance(node, Repeat):
+        return node
+    if isinstance(node.body, Atom) and LOOSE_MIN <= node.high - node.low < math.inf:
+        return Repeat(node.body, node.low, math.inf, f"{{{node.low},}}")
+    return Repeat(loosened(node.body), node.low, node.high, node.suffix)
 
 
 def without_lead(node: Node) -> Node:
