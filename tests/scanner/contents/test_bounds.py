@@ -344,6 +344,38 @@ def test_an_image_with_a_layer_that_is_missing_or_broken_is_told() -> None:
     assert problems(notices) == [Problem.CORRUPT]
 
 
+def test_notices_are_bounded_and_the_rest_is_counted() -> None:
+    """A directory of a hundred thousand lies must not become a hundred thousand lines of a report."""
+    data = zipped({f"{n}": b"x" for n in range(500)}).replace(b"PK\3\4", b"PK\3\5")
+    notices = opened(b"PK\3\4" + data[4:])[1]
+    assert len(notices) == 101
+    assert "399 more" in notices[-1].detail
+
+
+def test_a_big_member_of_an_image_is_never_held_whole() -> None:
+    """An image is larger than memory may be: its layers are read as they come."""
+    layer = tarred({"log": LINE * 400_000, "bin": b"\x7fELF\0" + b"abcdefgh\0" * 800_000})
+    for data in (saved_image([layer], {}), saved_image([gzip.compress(layer, 1)], {})):
+        tracemalloc.start()
+        count = sum(1 for _ in open_document(Document(data, "image.tar"), replace(BUDGET, piece=MIB)))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert count > 8
+        assert peak < 12 * MIB
+
+
+def test_an_ordinary_text_loads_nothing_that_opens_archives() -> None:
+    """A hook that scans three small files has no time for more."""
+    program = (
+        "import sys; from keyturn.scanner.contents.opening import open_document as o;"
+        "from keyturn.scanner.contents.budget import Budget; from keyturn.scanner.model import Document as D;"
+        "list(o(D(b'key = 1\\n', 'a.py'), Budget()));"
+        "print({'lzma', 'bz2', 'zipfile', 'backports.zstd', 'keyturn.scanner.contents.unwrapping'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "set()"
+
+
 _CHILD = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (700 << 20, 700 << 20))

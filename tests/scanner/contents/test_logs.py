@@ -93,3 +93,14 @@ def test_escapes_without_end_take_no_time_and_lose_nothing() -> None:
     ):
         documents = opened(noise + b"\n" + LINE, "a.log")[0]
         assert any(shows(document) for document in documents)
+
+
+def test_big_logs_are_read_in_pieces_and_lose_their_escapes() -> None:
+    from dataclasses import replace
+
+    from tests.scanner.packing import BUDGET
+
+    text = b"plain line of some build\n" * 2000 + b"\x1b[1m" + KEY[:9] + b"\x1b[0m" + KEY[9:] + b"\n" + b"more\n" * 9000
+    documents = opened(text, "a.log", replace(BUDGET, piece=20_000, overlap=500))[0]
+    (found,) = [document for document in documents if shows(document)]
+    assert line_of(found) == 2001

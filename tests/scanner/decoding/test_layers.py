@@ -156,3 +156,9 @@ def test_layers_are_bounded() -> None:
 def test_megabytes_of_one_encoding_are_read_whole(text: bytes) -> None:
     total = sum(layer.end - layer.start for layer in decoded(text, BUDGET))
     assert total > len(text) * 0.9
+
+
+def test_pictures_are_not_decoded_and_what_follows_them_is() -> None:
+    picture = b"\x89PNG\r\n\x1a\n" + b"some text that is in a picture " * 500
+    ((_, data),) = layers(b'<img src="data:image/png;base64,' + B64(picture) + b'"> ' + B64(LINE))
+    assert data == LINE

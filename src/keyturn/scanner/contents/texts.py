@@ -79,7 +79,7 @@ class Texts:
         elif binaries.is_media(head) and len(data) > 2 * binaries.MEDIA_EDGE:
             text = binaries.strings(data[: binaries.MEDIA_EDGE] + b"\0" + data[-binaries.MEDIA_EDGE :])
         else:
-            text = binaries.strings(data)
+            text = b"".join(_strings(_cut(data)))
         if text:
             yield self._document(text, replace(where, contexts=where.contexts | _BINARY, lines=()))
 
@@ -140,9 +140,11 @@ class Texts:
         elif form is Form.BINARY:
             where = replace(where, contexts=where.contexts | _BINARY, lines=())
             chunks = _strings(chunks)
-        elif logs.is_build_log(head) or b"\x1b" in head:
-            where = replace(where, contexts=where.contexts | _LOG)
-            chunks = (logs.plain(part) for part in _whole_lines(chunks))
+        else:
+            stamped = logs.is_build_log(head)
+            if stamped or (b"\x1b" in head and where.name.endswith(".log")):
+                where = replace(where, contexts=where.contexts | _LOG)
+            chunks = (logs.plain(part) if stamped or b"\x1b" in part else part for part in _whole_lines(chunks))
         yield from self._pieces(chunks, where)
 
     def _pieces(self, chunks: Iterable[bytes], where: Where) -> Iterator[Document]:
@@ -184,8 +186,13 @@ def _is_log(data: Bytes, head: bytes) -> bool:
 
 
 def _chain(first: bytes, rest: Stream, step: int) -> Iterator[bytes]:
-    yield first
+    yield from _cut(first, step)
     yield from rest.chunks(step)
+
+
+def _cut(data: bytes, step: int = CHUNK) -> Iterator[bytes]:
+    for at in range(0, len(data), step):
+        yield data[at : at + step]
 
 
 def _strings(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -28,6 +28,7 @@ Opened: TypeAlias = Iterator["Document | Notice"]
 _ARCHIVE: Final = frozenset({Context.ARCHIVE})
 _LAYER: Final = frozenset({Context.IMAGE_LAYER})
 _DELETED: Final = frozenset({Context.DELETED})
+_NOTICES_MOST: Final = 100
 _ENDINGS: Final = (".gz", ".bz2", ".xz", ".zst", ".lzma", ".z")
 
 
@@ -53,7 +54,14 @@ class Unwrapping:
         """Give everything that is in the document; a bound on the whole is told last."""
         document = self._document
         where = Where((), document.contexts, document.path.rpartition("/")[2], document.lines)
-        yield from self._open(Stream.of(self._document.data), _Level(where))
+        told = 0
+        for found in self._open(Stream.of(self._document.data), _Level(where)):
+            told += isinstance(found, Notice)
+            if told <= _NOTICES_MOST or not isinstance(found, Notice):
+                yield found
+        if told > _NOTICES_MOST:
+            detail = f"has {told - _NOTICES_MOST} more members that were not scanned, or not whole"
+            yield Notice(Problem.CORRUPT, document.path, detail)
         if self._spending.hit:
             yield Notice(Problem.BOUND, self._document.path, self._spending.hit)
 

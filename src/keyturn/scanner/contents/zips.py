@@ -64,7 +64,8 @@ class _Entry:
 
 def has_directory(data: memoryview) -> bool:
     """Whether a zip archive ends here, whatever stands before it."""
-    return bytes(data[-_TAIL:]).rfind(_END) >= 0
+    directory = _directory(data)
+    return directory is not None and directory[0] < directory[1]
 
 
 def zip_members(data: memoryview, spending: Spending) -> Iterator[ZipMember | ZipRefusal]:

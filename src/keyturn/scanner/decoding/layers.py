@@ -37,7 +37,7 @@ _HEX_RUN: Final = re.compile(rb"[0-9A-Fa-f]*")
 _NEXT_LINE: Final = re.compile(rb"\r?\n[ \t]*([A-Za-z0-9+/_\-]{1,1024}={0,2})(?=[\r\n\"'`]|\Z)")
 _TOKEN: Final = re.compile(rb"[^\s\"'`<>]*")
 _LINE: Final = re.compile(rb"[^\n]*")
-_MEDIA: Final = (b"iVBORw0KGgo", b"/9j/", b"R0lGODlh", b"R0lGODdh", b"UklGR", b"d09GR", b"d09GM", b"AAEAAAA")
+_MEDIA: Final = (b"iVBORw0KGg", b"/9j/", b"R0lGODlh", b"R0lGODdh", b"UklGR", b"d09GR", b"d09GM", b"AAEAAAA")
 """How base64 of pictures and fonts begins: large, and never a text."""
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _KEPT: Final = frozenset(b"\t\n\r") | frozenset(range(32, 127))
