@@ -28,6 +28,7 @@ NAMES = (
     "leases",
     "secret_reads",
     "vault_scale",
+    "scan_engine",
 )
 SHORT = {"verify_inprocess": ["--keys", "1000"]}
 
