@@ -8,14 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from keyturn.access.caller import Credentials
+from keyturn.access.system import system_operation
 from keyturn.bootstrap.application import Application, open_application
 from keyturn.bootstrap.preparation import prepare
 from keyturn.bootstrap.restoration import Settlement, back_up, restore, settle_restored
 from keyturn.config import Settings
 from keyturn.errors import ConfigError, ConflictError, IntegrityError, KekError, UnauthenticatedError
 from keyturn.kernel.secret import Secret
+from keyturn.kernel.tokenformat import version_id_of
+from keyturn.keys.leaked import end_version, key_named
+from keyturn.storage.schema import issued_key
+from keyturn.storage.transaction import Transaction
 from keyturn.wire.access import CreateGrant, CreatePrincipal
 from keyturn.wire.audit import AuditFilter
 from keyturn.wire.keys import CreateKeyspace, IssueKey, IssueToken, RetireKey, RevokeKey, RevokeReason, RotateKey
@@ -60,7 +66,19 @@ class Story:
         return str((await application.verification.verify(self.credentials, request)).code)
 
 
-NAMES = ("kept", "revoked", "compromised", "disabled", "enabled", "cut", "overlapped", "retired", "closed", "updated")
+NAMES = (
+    "kept",
+    "revoked",
+    "compromised",
+    "disabled",
+    "enabled",
+    "cut",
+    "overlapped",
+    "retired",
+    "leaked",
+    "closed",
+    "updated",
+)
 
 
 async def write_export(application: Application, credentials: Credentials, path: Path) -> None:
@@ -70,6 +88,16 @@ async def write_export(application: Application, credentials: Credentials, path:
             await asyncio.sleep(0.05)
     content = b"".join([chunk async for chunk in await application.audit.export(credentials)])
     await asyncio.to_thread(path.write_bytes, content)
+
+
+def end_leaked(transaction: Transaction, story: Story, application: Application) -> None:
+    """Let the version of a key that has leaked end in an hour, as a leak policy does."""
+    key_id, key = story.keys["leaked"]
+    workspace = transaction.connection.execute(select(issued_key.c.workspace).where(issued_key.c.id == key_id))
+    operation = system_operation(transaction, workspace.scalar_one())
+    found = key_named(operation, key_id)
+    assert found is not None
+    assert end_version(operation, found, str(version_id_of(key)), application.clock.now() + 3600)
 
 
 async def live(application: Application, story: Story) -> None:
@@ -85,6 +113,7 @@ async def live(application: Application, story: Story) -> None:
     await keys.rotate(credentials, story.keys["overlapped"][0], RotateKey(overlap_seconds=3600))
     await keys.rotate(credentials, story.keys["retired"][0], RotateKey(overlap_seconds=3600))
     await keys.retire(credentials, story.keys["retired"][0], RetireKey(force=True))
+    await application.database.write(lambda transaction: end_leaked(transaction, story, application))
     await keys.update(credentials, story.keys["updated"][0], ChangeKey(purpose="narrowed"))
     await application.plans.update(credentials, "basic", UpdatePlan(scopes=()))
     await application.owners.update(credentials, "kept", UpdateOwner(plan=None))
@@ -156,7 +185,7 @@ async def test_what_was_taken_away_after_the_backup_stays_away(story: Story, tar
         "key.revoke": 2,
         "key.disable": 1,
         "key.rotate": 3,
-        "key.retire": 1,
+        "key.retire": 2,
         "keyspace.disable": 1,
         "grant.revoke": 1,
         "token.revoke": 1,
@@ -178,6 +207,7 @@ async def test_what_was_taken_away_after_the_backup_stays_away(story: Story, tar
             "cut": "REVOKED",
             "overlapped": "VALID",
             "retired": "REVOKED",
+            "leaked": "VALID",
             "closed": "DISABLED",
             "updated": "VALID",
         }
@@ -187,6 +217,9 @@ async def test_what_was_taken_away_after_the_backup_stays_away(story: Story, tar
         assert (await application.plans.show(credentials, "basic")).owners == 1
         shown = await application.keys.show(credentials, story.keys["overlapped"][0])
         assert shown.versions[0].valid_until is not None
+        leaked = await application.keys.show(credentials, story.keys["leaked"][0])
+        assert leaked.versions[0].valid_until is not None
+        await application.keys.rotate(credentials, leaked.id, RotateKey(overlap_seconds=60))
         assert (await application.access.grants.read(credentials, story.grant)).state == "revoked"
         assert (await application.access.principals.read(credentials, story.principal)).state == "disabled"
         tokens = (await application.tokens.list(credentials, story.principal)).items

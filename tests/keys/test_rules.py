@@ -77,6 +77,21 @@ def test_a_rotation_keeps_the_promise_of_an_overlap_that_still_runs() -> None:
     assert [(c.id, c.state, c.valid_until) for c in changes] == [("v1", "previous", NOW + 1000)]
 
 
+def test_no_overlap_prolongs_a_version_whose_end_was_set() -> None:
+    """The end of a secret that has leaked stands, whatever overlap somebody rotates it with."""
+    for overlap, until in ((5, NOW + 5), (1000, NOW + 10)):
+        changes = rules.rotate(key(), [version(valid_until=NOW + 10)], overlap, NOW)
+        assert [(c.id, c.state, c.valid_until) for c in changes] == [("v1", "previous", until)]
+
+
+def test_an_end_is_set_to_what_could_still_be_admitted_and_never_moved_further() -> None:
+    ends = rules.end_at(version(valid_until=NOW + 100), NOW + 10)
+    assert ends is not None
+    assert (ends.state, ends.valid_until) == ("current", NOW + 10)
+    assert rules.end_at(version(valid_until=NOW + 5), NOW + 10) is None
+    assert rules.end_at(version(state="revoked"), NOW + 10) is None
+
+
 @pytest.mark.parametrize("state", ["active", "disabled"])
 def test_an_overlap_of_zero_ends_all_that_could_be_admitted(state: str) -> None:
     versions = [

@@ -8,7 +8,7 @@ from keyturn.storage import nodes, retention
 from keyturn.storage.change_log import RETENTION_SECONDS, oldest, read_changes
 from keyturn.storage.database import Database
 from keyturn.storage.retention import Retained, run_retention
-from keyturn.storage.schema import audit_leaf, change, idempotency, node
+from keyturn.storage.schema import audit_leaf, change, idempotency, leak_scan, node
 from keyturn.storage.transaction import Transaction
 from tests.storage.ledger import leaves, write_fact
 
@@ -114,3 +114,20 @@ async def test_leaf_is_never_removed(database: Database) -> None:
     await run_retention(database, "n1")
 
     assert await database.read(leaves) == {1: "a"}
+
+
+async def test_old_reports_of_scans_go_but_the_last_of_each_source(database: Database) -> None:
+    """Whether a source has fallen silent is told by its last report, however old."""
+    long_ago = retention.LEAK_SCAN_SECONDS + 60
+    ages = {"s1": ("a", long_ago + 1), "s2": ("a", long_ago), "s3": ("a", 60), "s4": ("b", long_ago)}
+
+    def work(transaction: Transaction) -> None:
+        for name, (source, age) in ages.items():
+            values = {"id": name, "workspace": "w", "source": source, "kind": "watch", "principal": "p"}
+            times = {"started_at": 0.0, "reported_at": transaction.now - age, "summary_json": "{}"}
+            transaction.connection.execute(insert(leak_scan).values(**values, **times))
+
+    await database.write(work)
+    assert (await run_retention(database, "n1")).leak_scans == 2
+    left = await database.read(lambda c: c.execute(select(leak_scan.c.id).order_by(leak_scan.c.id)).scalars().all())
+    assert left == ["s3", "s4"]
