@@ -76,11 +76,12 @@ class Cache:
         try:
             with os.fdopen(os.open(self._path(name), flags), "rb") as file:
                 about = os.fstat(file.fileno())
-                found = file.read() if stat.S_ISREG(about.st_mode) and not _is_strange(about) else b""
+                if not stat.S_ISREG(about.st_mode) or _is_strange(about):
+                    return None
+                digest, data = file.read(DIGEST_BYTES), file.read()
         except OSError:
             return None
-        data = found[DIGEST_BYTES:]
-        return data if found[:DIGEST_BYTES] == _digest(name, data) else None
+        return data if digest == _digest(name, data) else None
 
     def write(self, name: str, data: bytes) -> bool:
         """Write an entry, whole or not at all; returns False when that cannot be done, which costs time alone."""

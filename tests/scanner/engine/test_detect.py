@@ -13,7 +13,8 @@ from keyturn.scanner.engine.confirming import entropy
 from keyturn.scanner.engine.detect import Engine
 from keyturn.scanner.engine.finders import HyperscanFinder
 from keyturn.scanner.engine.open import open_engine
-from keyturn.scanner.engine.plans import Way, look_for
+from keyturn.scanner.engine.planning import look_for
+from keyturn.scanner.engine.plans import Way
 from keyturn.scanner.ruleset.model import Allowlist, Required, Rule, Ruleset
 
 BOTH = pytest.mark.parametrize("fallback", [False, True], ids=["hyperscan", "keywords"])

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from keyturn.scanner.engine.plans import Way, compiled, look_for
+from keyturn.scanner.engine.planning import look_for
+from keyturn.scanner.engine.plans import Way, compiled
 from keyturn.scanner.engine.syntax import (
     NotUnderstoodError,
     head_of,

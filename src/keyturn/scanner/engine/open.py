@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import platform
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,7 @@ import msgspec
 
 from keyturn.scanner.engine.detect import Engine
 from keyturn.scanner.engine.finders import HyperscanFinder, KeywordFinder
-from keyturn.scanner.engine.plans import Plan, check, look_for
+from keyturn.scanner.engine.plans import Plan
 from keyturn.scanner.ruleset.model import Rule, Ruleset
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def _from_cache(cache: Cache, name: str, ruleset: Ruleset | None) -> Engine | No
 
 
 def _prepare(ruleset: Ruleset, *, shipped: bool, library: str) -> Prepared:
+    from keyturn.scanner.engine.planning import check, look_for
+
     check(ruleset)
     rules = tuple(_bare(rule) for rule in ruleset.rules)
     ruleset = msgspec.structs.replace(ruleset, rules=rules)
@@ -134,8 +137,9 @@ def _machine() -> str:
         with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as file:
             abilities = next((line for line in file if line.startswith(("flags", "Features"))), "")
     except OSError:
-        abilities = platform.processor()
-    return f"{platform.machine()} {abilities}"
+        abilities = ""
+    machine = os.uname().machine if hasattr(os, "uname") else ""
+    return f"{sys.platform} {machine} {abilities}"
 
 
 def _digest(parts: list[str]) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from keyturn.scanner.engine.plans import compiled
-from keyturn.scanner.engine.syntax import NotUnderstoodError, head_of, parse, without_head, without_tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +43,8 @@ class Search:
             self._split(expression, field)
 
     def _split(self, expression: str, field: str) -> None:
+        from keyturn.scanner.engine.syntax import NotUnderstoodError, head_of, parse, without_head, without_tail
+
         try:
             node = parse(expression)
         except NotUnderstoodError:
