@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, BinaryIO, Final, cast, final
 
 import msgspec
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from keyturn.scanner.ruleset.model import Ruleset
     from keyturn.scanner.sources.history import HistorySource
     from keyturn.scanner.sources.repository import Repository
+
+
+_STEP: Final = 1 << 20
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -62,10 +65,26 @@ class HeldSource:
         yield from self._documents
 
 
+@final
+class _Interruptible:
+    """A stream whose reading an interrupt ends at once: a buffered one would go on to the end of what was asked for."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._read = getattr(stream, "raw", stream).read
+
+    def read(self, size: int) -> bytes:
+        """Read so many bytes, or what there is to the end."""
+        parts: list[bytes] = []
+        while size > 0 and (part := self._read(min(size, _STEP))):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+
 def _standard_input() -> Chosen:
     from keyturn.scanner.sources.stream import StreamSource
 
-    source = StreamSource(sys.stdin.buffer, "stdin")
+    source = StreamSource(cast("BinaryIO", _Interruptible(sys.stdin.buffer)), "stdin")
     (name,) = source.batches()
     documents = source.documents(name) if isinstance(name, tuple) else iter([name])
     first = list(itertools.islice(documents, 2))

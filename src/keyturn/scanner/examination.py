@@ -184,11 +184,14 @@ def _hits(document: Document, found: list[_Found], foreign_marks: tuple[str, ...
     contexts = document.contexts | contexts_of(document.path, document.members)
     for one in _kept(document, found):
         begin, line = lines.start_of(one.start), lines.line_of(one.start)
+        end_line = lines.line_of(max(one.start, one.end - 1))
+        if document.lines and not any(first <= end_line and line <= last for first, last in document.lines):
+            continue
         place = Place(
             path=document.path,
             line=line,
             column=one.start - begin + 1,
-            end_line=lines.line_of(max(one.start, one.end - 1)),
+            end_line=end_line,
             members=document.members,
             encodings=one.encodings,
             blob=document.blob,

@@ -9,6 +9,7 @@ import pytest
 
 from keyturn.errors import BrokenInvariantError, InputError, KeyturnError, UnavailableError
 from keyturn.scanner import pieces
+from keyturn.scanner.examination import examine
 from keyturn.scanner.model import Batch, Document, Notice, Problem
 from keyturn.scanner.running import ScanSettings, errors_of, scan
 from tests.scanner.scanning import MemorySource, engine, judges, scanned, shop_key
@@ -119,12 +120,11 @@ def test_numbers_of_processes_that_make_no_sense_are_refused(jobs: int) -> None:
 
 def test_a_fault_of_ours_in_one_document_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """One strange file must neither hide what the others hold, nor let the run pass."""
-    original = pieces.examine
 
     def broken(document: Document, *rest: object) -> object:
         if document.path == "b":
             raise ValueError(shop_key())
-        return original(document, *rest)  # type: ignore[arg-type]
+        return examine(document, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pieces, "examine", broken)
     report = scanned({"a": shop_key(), "b": "x", "c": shop_key()})
