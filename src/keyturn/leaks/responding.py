@@ -1,9 +1,9 @@
 """The responder: one elected worker does what policies say, and closes findings of what works no more.
 
-    every LOOK_SECONDS:  actions that are due -> each in a unit of work of its own
-                         changes of keys, keyspaces and secrets -> the findings they bear on
-    every SWEEP_SECONDS: what a time has ended, acceptances that are over
-    at the start of a lead: every finding, and everything that changed from then on
+    every LOOK_SECONDS:     actions that are due -> each in a unit of work of its own
+                            changes of keys, keyspaces and secrets -> the findings they bear on
+    every SWEEP_SECONDS:    what a time has ended, acceptances that are over
+    at the first look, and when changes were missed: every finding of a key or secret
 
 An action changes nothing but the database, so it is one unit of work together with its record: killed at any moment it
 was done or it was not.  It is done only to a finding that is still open and still due, so two leaders do it once.
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from keyturn.access.door import Operation
     from keyturn.audit.leaf import Detail
     from keyturn.leaks.model import Finding, Policy
+    from keyturn.storage.change_log import Change
     from keyturn.storage.database import Database
     from keyturn.storage.transaction import Transaction
 
@@ -76,12 +77,21 @@ class ResponderHealth:
 
 
 @dataclass(frozen=True, slots=True)
-class _News:
-    """Findings to be brought in line, and the number of the change that they are known up to."""
+class _Seen:
+    """What a look has found to do."""
 
+    due: list[Finding]
     findings: list[Finding]
-    cursor: int
+    """To be brought in line."""
+    cursor: int | None
+    """The change that they are known up to; None when it is not known what has changed."""
     more: bool
+    swept: bool
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.due and not self.findings and self.cursor is not None
 
 
 class Responder:
@@ -96,7 +106,7 @@ class Responder:
             holder,
             seconds=LEADER_SECONDS,
             stand_again_seconds=STAND_AGAIN_SECONDS,
-            took_over=self._take_over,
+            took_over=lambda _: None,  # every worker knows by itself up to where it has looked
         )
         self._cursor: int | None = None
         self._sweep_after = 0.0
@@ -124,20 +134,30 @@ class Responder:
             self._failures += 1
 
     async def respond_once(self) -> int:
-        """Do one round; return how many findings it changed."""
-        if not await self._leadership.lead():
-            self._cursor = None
-            return 0
-        changed = 0
-        now = self._database.clock.now()
-        for due in await self._database.read(lambda c: list(store.due_findings(c, now, BATCH))):
-            changed += await self._act(due)
-        return changed + await self._follow() + await self._sweep()
+        """Do one round; return how many findings it changed.
+
+        It stands for election only when there is something to do, so that nothing is written where nothing happens.
+        """
+        while True:
+            seen = await self._database.read(self._look)
+            if seen.is_quiet:
+                self._advance(seen)
+                if seen.more:
+                    continue
+                return 0
+            if not await self._leadership.lead():
+                return 0
+            changed = 0
+            for due in seen.due:
+                changed += await self._act(due)
+            changed += await self._move(seen.findings)
+            if seen.cursor is None:
+                return changed + await self._everything()
+            # Only now: what failed in between is looked at again.
+            self._advance(seen)
+            return changed
 
     # --- leading -------------------------------------------------------------------------------------------------
-
-    def _take_over(self, _: Transaction) -> None:
-        self._cursor = None
 
     async def _quietly(self) -> None:
         try:
@@ -151,18 +171,6 @@ class Responder:
 
     # --- closing -------------------------------------------------------------------------------------------------
 
-    async def _follow(self) -> int:
-        """Bring in line what changes bear on; all findings when it is not known what has changed."""
-        moved, more = 0, True
-        while more and self._leadership.is_held:
-            news = await self._database.read(self._news)
-            if news is None:
-                return moved + await self._everything()
-            moved += await self._move(news.findings)
-            # Only now: what failed in between is looked at again.
-            self._cursor, more = news.cursor, news.more
-        return moved
-
     async def _everything(self) -> int:
         head = (await self._database.read(read_head)).seq
         moved, after = 0, ""
@@ -175,31 +183,34 @@ class Responder:
         self._cursor = head
         return moved
 
-    async def _sweep(self) -> int:
-        if self._database.clock.boottime() < self._sweep_after:
-            return 0
+    def _look(self, connection: Connection) -> _Seen:
         now = self._database.clock.now()
+        due = list(store.due_findings(connection, now, BATCH))
+        found: list[Finding] = []
+        sweeps = self._database.clock.boottime() >= self._sweep_after
+        if sweeps:
+            found += standing.ended_by_time(connection, now, BATCH)
+            found += standing.acceptance_over(connection, now, BATCH)
+        cursor, more = None, False
+        changes = self._changes(connection)
+        if changes is not None:
+            found += standing.touched(connection, [(c.kind, c.entity) for c in changes if c.kind in _FOLLOWED_KINDS])
+            cursor, more = (changes[-1].seq if changes else self._cursor), len(changes) == CHANGES_AT_ONCE
+        return _Seen(due, _out_of_line(connection, found, now), cursor, more, sweeps)
 
-        def look(connection: Connection) -> list[Finding]:
-            found = standing.ended_by_time(connection, now, BATCH)
-            return _out_of_line(connection, [*found, *standing.acceptance_over(connection, now, BATCH)], now)
-
-        moved = await self._move(await self._database.read(look))
-        self._sweep_after = self._database.clock.boottime() + SWEEP_SECONDS
-        return moved
-
-    def _news(self, connection: Connection) -> _News | None:
-        """Return what changes since the last look bear on; None when it is not known what has changed."""
+    def _changes(self, connection: Connection) -> list[Change] | None:
+        """Return what has changed since the last look; None when that is not known."""
         if self._cursor is None or self._cursor > read_head(connection).seq:
             return None
         try:
-            changes = read_changes(connection, self._cursor, limit=CHANGES_AT_ONCE)
+            return read_changes(connection, self._cursor, limit=CHANGES_AT_ONCE)
         except GoneError:
             return None
-        found = standing.touched(connection, [(c.kind, c.entity) for c in changes if c.kind in _FOLLOWED_KINDS])
-        cursor = changes[-1].seq if changes else self._cursor
-        out = _out_of_line(connection, found, self._database.clock.now())
-        return _News(out, cursor, len(changes) == CHANGES_AT_ONCE)
+
+    def _advance(self, seen: _Seen) -> None:
+        self._cursor = seen.cursor
+        if seen.swept:
+            self._sweep_after = self._database.clock.boottime() + SWEEP_SECONDS
 
     def _page(self, connection: Connection, after: str) -> tuple[list[Finding], str] | None:
         found = standing.every_known(connection, after, CHANGES_AT_ONCE)
