@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from keyturn.scanner.ruleset.model import Required, Rule, Ruleset
 from keyturn.scanner.sources.git import HistorySource, surroundings
 from keyturn.scanner.sources.reach import bytes_between_line_ends
-from keyturn.scanner.sources.trimming import new_lines, new_stretches
+from keyturn.scanner.sources.trimming import holds_block, new_lines, new_stretches
 
 if TYPE_CHECKING:
     from tests.scanner.sources.conftest import Clone, Seen, Source
@@ -99,7 +99,7 @@ def test_no_secret_of_any_version_is_lost(first: bytes, history: list[list[tuple
     whole = set().union(*(found(version) for version in versions))
     trimmed = found(first)
     for base, data in pairwise(versions):
-        stretches = new_stretches(base, data, "a.txt", CONTEXT)
+        stretches = new_stretches(base, data, "a.txt", CONTEXT, blocks=holds_block(base))
         for start, end in [(0, len(data))] if stretches is None else stretches:
             trimmed |= found(data[start:end])
     assert trimmed == whole

@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 from keyturn.scanner.model import Batch, Context, Document, Notice, Problem
 from keyturn.scanner.sources.objects import ObjectReader, Read
 from keyturn.scanner.sources.repository import Repository
-from keyturn.scanner.sources.trimming import Stretch, new_lines, new_stretches
+from keyturn.scanner.sources.trimming import Stretch, holds_block, new_lines, new_stretches
 
 BLOB_BYTES_MAX = 1 << 29
 _BATCH_BYTES = 12 << 20
@@ -65,12 +65,14 @@ class BlobDocuments:
         self._readers: dict[int, ObjectReader] = {}
         self._contexts: dict[str, frozenset[Context]] = {"": frozenset()}
         self._lines: dict[str, Stretch] = {}
+        self._blocks: dict[str, bool] = {}
         self._finalizer = weakref.finalize(self, _close, self._readers)
 
     def documents(self, batch: Batch) -> Iterator[Document | Notice]:
         """Read the blobs of a batch in their order."""
         blobs = [Blob(*cast("tuple[str, ...]", one)) for one in batch]
         self._lines.clear()
+        self._blocks.clear()
         needed: dict[str, int] = {}
         for blob in blobs:
             if blob.base:
@@ -105,7 +107,7 @@ class BlobDocuments:
         if data is None:
             yield self._notice(blob, read)
         elif blob.part == Part.STRETCHES and base:
-            stretches = new_stretches(base, data, blob.path, self._context) if self._context else None
+            stretches = self._stretches(blob, data, base)
             if stretches is None:
                 yield self._document(blob, data)
                 return
@@ -116,6 +118,18 @@ class BlobDocuments:
                 yield self._document(blob, data, lines=lines)
         else:
             yield self._document(blob, data)
+
+    def _stretches(self, blob: Blob, data: bytes, base: bytes) -> list[Stretch] | None:
+        """Find what is new; that no block begins in a version is known from what was new in it and from its base."""
+        if not self._context or len(data) <= 2 * self._context:
+            return None
+        blocks = self._blocks.get(blob.base)
+        if blocks is None:
+            blocks = holds_block(base)
+        stretches = new_stretches(base, data, blob.path, self._context, blocks=blocks)
+        if stretches is not None:
+            self._blocks[blob.name] = blocks or any(holds_block(data[start:end]) for start, end in stretches)
+        return stretches
 
     def _parts(self, blob: Blob, data: bytes, base: bytes, stretches: Sequence[Stretch]) -> Iterator[Document]:
         """Count lines on from where those of the earlier version were counted to: before its first new stretch."""

@@ -27,6 +27,7 @@ _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_
 _AROUND = b" \t\r\n\"'+#*>|,;\\"
 _ENCODED_MIN = 32
 _BORDER = 512
+_NEAR = 64
 _BEGINNINGS = (b"-----BEGIN ", b"---- BEGIN ", b"PuTTY-User-Key-File-", b"<RSAKeyValue>")
 _WHOLE_ALWAYS = (".ipynb", ".har", ".eml", ".mbox", ".svg")
 
@@ -49,9 +50,15 @@ def surroundings(ruleset: Ruleset) -> int:
     return longest
 
 
-def new_stretches(base: bytes, data: bytes, path: str, context: int) -> list[Stretch] | None:
+def holds_block(data: bytes) -> bool:
+    """Tell whether a block, such as a PEM key, begins somewhere."""
+    return any(beginning in data for beginning in _BEGINNINGS)
+
+
+def new_stretches(base: bytes, data: bytes, path: str, context: int, *, blocks: bool = True) -> list[Stretch] | None:
     """Return the stretches of `data` that have to be scanned when `base` was; None when that is all of it.
 
+    `blocks` may be false when it is known that no block begins in `base`.
     They are in order, begin and end with lines, and do not overlap; none at all when nothing is new.
     """
     if len(data) <= 2 * context or path.endswith(_WHOLE_ALWAYS) or b"\0" in data or b"\0" in base:
@@ -59,7 +66,9 @@ def new_stretches(base: bytes, data: bytes, path: str, context: int) -> list[Str
     stretches: list[Stretch] = []
     for (start, end), old in _changed(base, data, context):
         around = (_back(data, start, context), _forth(data, end, context))
-        opened, closed = _with_blocks(base, old, data, (start, end), around)
+        if blocks or holds_block(data[max(0, start - _NEAR) : end + _NEAR]):
+            around = _with_blocks(base, old, data, (start, end), around)
+        opened, closed = around
         if stretches and opened <= stretches[-1][1]:
             stretches[-1] = (stretches[-1][0], max(closed, stretches[-1][1]))
         else:
