@@ -4,18 +4,11 @@ import math
 
 import pytest
 
+from keyturn.scanner.engine.cuts import head_of, loosened, without_head, without_lead, without_tail
+from keyturn.scanner.engine.literals import required_literals
 from keyturn.scanner.engine.planning import look_for
 from keyturn.scanner.engine.plans import Way, compiled
-from keyturn.scanner.engine.syntax import (
-    NotUnderstoodError,
-    head_of,
-    loosened,
-    parse,
-    required_literals,
-    without_head,
-    without_lead,
-    without_tail,
-)
+from keyturn.scanner.engine.syntax import NotUnderstoodError, parse
 from keyturn.scanner.ruleset.load import shipped_rules
 from keyturn.scanner.ruleset.model import Rule
 

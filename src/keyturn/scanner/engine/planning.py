@@ -11,17 +11,10 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from keyturn.errors import InputError
+from keyturn.scanner.engine.cuts import loosened, without_head, without_lead, without_tail
+from keyturn.scanner.engine.literals import required_literals, shortest
 from keyturn.scanner.engine.plans import Look, Plan, Way, compiled
-from keyturn.scanner.engine.syntax import (
-    NotUnderstoodError,
-    loosened,
-    parse,
-    required_literals,
-    shortest,
-    without_head,
-    without_lead,
-    without_tail,
-)
+from keyturn.scanner.engine.syntax import NotUnderstoodError, parse
 from keyturn.scanner.ruleset.checksums import CHECKSUMS
 
 if TYPE_CHECKING:

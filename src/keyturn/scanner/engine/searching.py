@@ -43,7 +43,8 @@ class Search:
             self._split(expression, field)
 
     def _split(self, expression: str, field: str) -> None:
-        from keyturn.scanner.engine.syntax import NotUnderstoodError, head_of, parse, without_head, without_tail
+        from keyturn.scanner.engine.cuts import head_of, without_head, without_tail
+        from keyturn.scanner.engine.syntax import NotUnderstoodError, parse
 
         try:
             node = parse(expression)
