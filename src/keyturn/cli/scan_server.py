@@ -136,7 +136,7 @@ def _told(finding: Finding, source: str) -> dict[str, Any]:
         "certainty": finding.certainty.value,
         "masked": _line(finding.masked, _TEXT_MAX),
         "digest": _digest_of_place(finding, source) if candidate is None else candidate.digest,
-        "length": max(1, len(finding.secret.reveal().strip())) if candidate is None else candidate.length,
+        "length": max(1, len(finding.secret)) if candidate is None else candidate.length,
         "place": {
             "path": _line(place.path, _PATH_MAX),
             "line": place.line,

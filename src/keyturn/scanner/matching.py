@@ -44,7 +44,10 @@ class Candidate:
 
 def candidate_of(secret: Secret) -> Candidate | None:
     """Return what may be asked about a value; None when it is neither a key of ours nor long enough."""
-    text = secret.reveal().strip()
+    try:
+        text = secret.reveal().strip()
+    except ValueError:
+        return None  # bytes that are no text equal nothing that is held
     version = version_id_of(text) or ""
     if not version and len(text) < LENGTH_MIN:
         return None
