@@ -472,7 +472,9 @@ async def test_a_partners_report_says_where_and_is_the_systems(station: Station)
     )
 
     detail = await station.shown(told.finding)
-    assert [(one.source, one.path, one.line) for one in detail.places] == [("github", "https://example.com/a", 4)]
+    assert [(one.source, one.path, one.line, one.contexts) for one in detail.places] == [
+        ("github", "https://example.com/a", 4, ("public",))
+    ]
     assert key not in detail.finding.masked
     (leaf,) = await station.desk.leaves("system.leak_report")
     assert leaf["resource"] == f"finding/{told.finding}"

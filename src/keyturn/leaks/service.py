@@ -140,9 +140,9 @@ class LeakService:
         `commit`.  Whoever calls it has decided that this may be reported.  A value that is nobody's here leaves nothing
         behind.  Without a policy a key that its holder reported is revoked, and any other is notified of.
         """
-        sighting = _outside(presented, place, source)
-        question = Question(sighting.sha256, sighting.version, sighting.length)
         whence = Origin(origin)
+        sighting = _outside(presented, place, source, whence)
+        question = Question(sighting.sha256, sighting.version, sighting.length)
 
         def work(transaction: Transaction) -> ReportedOutside:
             op = system_operation(transaction, workspace, ip=ip)
@@ -313,7 +313,7 @@ def _sighting(given: ReportedFinding) -> Sighting:
     )
 
 
-def _outside(presented: Secret, place: Mapping[str, Any], source: str) -> Sighting:
+def _outside(presented: Secret, place: Mapping[str, Any], source: str, origin: Origin) -> Sighting:
     text = presented.reveal().strip()
     parsed = tokenformat.parse(text)
     line = place.get("line", 0)
@@ -321,6 +321,8 @@ def _outside(presented: Secret, place: Mapping[str, Any], source: str) -> Sighti
         path=str(place.get("path") or place.get("url") or source)[:_TEXT_MAX],
         line=line if isinstance(line, int) and line >= 0 else 0,
         commit=str(place.get("commit", ""))[:_TEXT_MAX],
+        # What a partner has found, everybody can find.
+        contexts=("public",) if origin is Origin.PARTNER else (),
     )
     return Sighting(
         sha256=tokenformat.sha256(text),
