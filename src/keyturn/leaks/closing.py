@@ -41,7 +41,7 @@ def bring_in_line(transaction: Transaction, workspace: str, finding_id: str) -> 
     saved = replace(changed, revision=found.revision + 1)
     store.update_finding(op.connection, saved)
     if event:
-        store.insert_events(op.connection, saved, [event_of(op, event, {"because": because})])
+        store.insert_events(op.connection, [(saved, [event_of(op, event, {"because": because})])])
         detail: dict[str, Detail] = {**notice_of(saved), "event": event, "because": because}
         op.record(Action.SYSTEM_FINDING_CLOSED, saved.resource, kind=ChangeKind.FINDING, entity=saved.id, detail=detail)
     return True

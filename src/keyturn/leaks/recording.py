@@ -21,7 +21,7 @@ from keyturn.storage.transaction import ChangeKind
 from keyturn.wire.leaks import ActionState, Certainty, FindingState, LeakAction, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from keyturn.access.door import Operation
     from keyturn.audit.leaf import Detail
@@ -67,11 +67,11 @@ class Recording:
                 drafts[name] = _draft(op, stored.get(name), name, sighting, known, origin)
             draft = drafts[name]
             _refresh(op, draft, sighting, known)
-            if store.see_place(op.connection, draft.now, source, _scrubbed(sighting.place), op.now):
-                draft.now = replace(draft.now, places_count=draft.now.places_count + 1)
             _respond(op, draft, policies, origin, known, sighting)
+        places = [(drafts[name].now, _scrubbed(one.place)) for name, one in zip(names, sightings, strict=True)]
+        _keep(op, list(drafts.values()), store.see_places(op.connection, source, places, op.now))
         for draft in drafts.values():
-            _keep(op, draft, recorded_as)
+            _tell(op, draft, recorded_as)
         return [Taken(drafts[name].now, drafts[name].was is None) for name in names]
 
 
@@ -199,13 +199,18 @@ def _respond(
     draft.events.append(event_of(op, "action_due", {"action": str(action), "policy": name}))
 
 
-def _keep(op: Operation, draft: _Draft, recorded_as: Action) -> None:
-    if draft.was is None:
-        store.insert_finding(op.connection, draft.now)
-    elif draft.now != draft.was:
-        draft.now = replace(draft.now, revision=draft.was.revision + 1)
-        store.update_finding(op.connection, draft.now)
-    store.insert_events(op.connection, draft.now, draft.events)
+def _keep(op: Operation, drafts: Sequence[_Draft], added: Mapping[str, int]) -> None:
+    """Store findings with the places that were added to them, and what became of them."""
+    for draft in drafts:
+        found = replace(draft.now, places_count=draft.now.places_count + added.get(draft.now.id, 0))
+        changed = draft.was is not None and found != draft.was
+        draft.now = replace(found, revision=found.revision + 1) if changed else found
+    store.insert_findings(op.connection, [one.now for one in drafts if one.was is None])
+    store.update_findings(op.connection, [one.now for one in drafts if one.was is not None and one.now != one.was])
+    store.insert_events(op.connection, [(one.now, one.events) for one in drafts])
+
+
+def _tell(op: Operation, draft: _Draft, recorded_as: Action) -> None:
     if draft.told and draft.now.certainty in KNOWN:
         op.record(
             recorded_as,

@@ -324,7 +324,7 @@ def _settle(op: Operation, found: Finding, state: ActionState, policy: Policy | 
     if reason is not None:
         said["reason"] = saved.last_error or ""
     told = {name: value for name, value in said.items() if value}
-    store.insert_events(op.connection, saved, [event_of(op, f"action_{state}", told)])
+    store.insert_events(op.connection, [(saved, [event_of(op, f"action_{state}", told)])])
     detail: dict[str, Detail] = {**notice_of(saved), **told}
     op.record(Action.SYSTEM_LEAK_RESPONSE, saved.resource, kind=ChangeKind.FINDING, entity=saved.id, detail=detail)
 

@@ -220,7 +220,7 @@ class LeakService:
             store.update_finding(op.connection, saved)
             said = {"was": str(found.state), "note": request.note, "until": "" if until is None else rfc3339(until)}
             detail = {name: value for name, value in said.items() if value}
-            store.insert_events(op.connection, saved, [event_of(op, str(request.decision), detail)])
+            store.insert_events(op.connection, [(saved, [event_of(op, str(request.decision), detail)])])
             about: dict[str, Detail] = {**notice_of(saved), **detail, "decision": str(request.decision)}
             op.record(Action.FINDING_DECIDE, saved.resource, kind=ChangeKind.FINDING, entity=saved.id, detail=about)
             return _detail(op, saved)

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from keyturn.errors import BrokenInvariantError
 from keyturn.leaks.model import Event, Finding, Place, Scan, SeenPlace
@@ -22,6 +22,21 @@ PLACES_MAX: Final = 1000
 """How many places of one finding are kept."""
 EVENTS_SHOWN_MAX: Final = 500
 _AT_ONCE: Final = 500
+
+# Built once: a report runs each of them for many rows.
+_INSERT = insert(finding)
+_UPDATE = (
+    update(finding)
+    .where(finding.c.id == bindparam("new_id"))
+    .values({column.name: bindparam(f"new_{column.name}") for column in finding.c if column.name != "id"})
+)
+_INSERT_PLACE = insert(finding_place)
+_SEEN_AGAIN = (
+    update(finding_place)
+    .where(finding_place.c.finding == bindparam("of"), finding_place.c.place == bindparam("at"))
+    .values(last_seen_at=bindparam("seen"))
+)
+_INSERT_EVENT = insert(finding_event)
 
 
 class _StoredPlace(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -62,9 +77,16 @@ def by_fingerprint(connection: Connection, workspace: str, fingerprints: Sequenc
     return found
 
 
-def insert_finding(connection: Connection, made: Finding) -> None:
-    """Store a new finding; the database refuses a fingerprint that one of the workspace has."""
-    connection.execute(insert(finding).values(_values(made)))
+def insert_findings(connection: Connection, made: Sequence[Finding]) -> None:
+    """Store new findings; the database refuses a fingerprint that one of the workspace has."""
+    if made:
+        connection.execute(_INSERT, [_values(one) for one in made])
+
+
+def update_findings(connection: Connection, changed: Sequence[Finding]) -> None:
+    """Store findings that were loaded in this transaction, under the next revisions, which they already hold."""
+    if changed:
+        connection.execute(_UPDATE, [{f"new_{name}": value for name, value in _values(one).items()} for one in changed])
 
 
 def update_finding(connection: Connection, changed: Finding) -> None:
@@ -156,29 +178,54 @@ def action_backlog(connection: Connection, now: float) -> tuple[float, int]:
 # --- places ------------------------------------------------------------------------------------------------------
 
 
-def see_place(connection: Connection, of: Finding, source: str, place: Place, now: float) -> bool:
-    """Store that a value was seen at a place; True when it was not known there, False also when there is no room."""
+def see_places(
+    connection: Connection, source: str, sightings: Sequence[tuple[Finding, Place]], now: float
+) -> dict[str, int]:
+    """Store that values were seen at places; return how many new places each finding has, by id.
+
+    Of a finding that has as many as are kept, no more are stored.
+    """
+    seen = {(of.id, _place_digest(source, place)): (of, place) for of, place in sightings}
+    known = _known_places(connection, list(seen))
+    if known:
+        rows = [{"of": of, "at": digest, "seen": now} for of, digest in known]
+        connection.execute(_SEEN_AGAIN, rows)
+    made, added = [], dict[str, int]()
+    for (of_id, digest), (of, place) in seen.items():
+        if (of_id, digest) in known or of.places_count + added.get(of_id, 0) >= PLACES_MAX:
+            continue
+        added[of_id] = added.get(of_id, 0) + 1
+        made.append(_place_values(of, digest, source, place, now))
+    if made:
+        connection.execute(_INSERT_PLACE, made)
+    return added
+
+
+def _known_places(connection: Connection, wanted: Sequence[tuple[str, bytes]]) -> set[tuple[str, bytes]]:
+    found: set[tuple[str, bytes]] = set()
+    for start in range(0, len(wanted), _AT_ONCE):
+        part = wanted[start : start + _AT_ONCE]
+        rows = connection.execute(
+            select(finding_place.c.finding, finding_place.c.place).where(
+                finding_place.c.finding.in_([of for of, _ in part]),
+                finding_place.c.place.in_([digest for _, digest in part]),
+            )
+        ).all()
+        found.update((row.finding, row.place) for row in rows)
+    return found & set(wanted)
+
+
+def _place_values(of: Finding, digest: bytes, source: str, place: Place, now: float) -> dict[str, Any]:
     stored = _StoredPlace(place.path, place.line, place.commit, place.members, place.encodings, place.contexts)
-    digest = _place_digest(source, place)
-    seen = connection.execute(
-        update(finding_place)
-        .where(finding_place.c.finding == of.id, finding_place.c.place == digest)
-        .values(last_seen_at=now)
-    )
-    if seen.rowcount or of.places_count >= PLACES_MAX:
-        return False
-    connection.execute(
-        insert(finding_place).values(
-            finding=of.id,
-            place=digest,
-            workspace=of.workspace,
-            source=source,
-            place_json=msgspec.json.encode(stored).decode(),
-            first_seen_at=now,
-            last_seen_at=now,
-        )
-    )
-    return True
+    return {
+        "finding": of.id,
+        "place": digest,
+        "workspace": of.workspace,
+        "source": source,
+        "place_json": msgspec.json.encode(stored).decode(),
+        "first_seen_at": now,
+        "last_seen_at": now,
+    }
 
 
 def list_places(connection: Connection, of: Finding, limit: int) -> list[SeenPlace]:
@@ -207,13 +254,9 @@ def _seen(row: Any) -> SeenPlace:  # noqa: ANN401 -- a row of `finding_place`
 # --- history -----------------------------------------------------------------------------------------------------
 
 
-def insert_events(connection: Connection, of: Finding, events: Sequence[Event]) -> None:
-    """Store what became of a finding, in this order."""
-    if not events:
-        return
-    known = connection.execute(
-        select(func.count()).select_from(finding_event).where(finding_event.c.finding == of.id)
-    ).scalar_one()
+def insert_events(connection: Connection, happened: Sequence[tuple[Finding, Sequence[Event]]]) -> None:
+    """Store what became of findings, in this order."""
+    known = _count_events(connection, [of.id for of, events in happened if events])
     rows = [
         {
             # Numbered: what became of it within one millisecond has its order too.
@@ -225,9 +268,23 @@ def insert_events(connection: Connection, of: Finding, events: Sequence[Event]) 
             "event": one.event,
             "detail_json": msgspec.json.encode(one.detail).decode(),
         }
-        for number, one in enumerate(events, start=known + 1)
+        for of, events in happened
+        for number, one in enumerate(events, start=known.get(of.id, 0) + 1)
     ]
-    connection.execute(insert(finding_event), rows)
+    if rows:
+        connection.execute(_INSERT_EVENT, rows)
+
+
+def _count_events(connection: Connection, finding_ids: Sequence[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for start in range(0, len(finding_ids), _AT_ONCE):
+        rows = connection.execute(
+            select(finding_event.c.finding, func.count().label("events"))
+            .where(finding_event.c.finding.in_(finding_ids[start : start + _AT_ONCE]))
+            .group_by(finding_event.c.finding)
+        ).all()
+        found.update({row.finding: row.events for row in rows})
+    return found
 
 
 def list_events(connection: Connection, of: Finding) -> list[Event]:
