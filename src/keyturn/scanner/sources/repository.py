@@ -184,7 +184,7 @@ def open_repository(path: str, environment: Mapping[str, str] | None = None) -> 
         common=common,
         folder=folder,
         shadow=shadow,
-        environment=_environment(shadow, git, directory, given),
+        environment=_environment(shadow, git, directory, given, ours=_is_where_we_are(path)),
     )
     repository._finalizer.append(weakref.finalize(repository, _remove, shadow, os.getpid()))  # noqa: SLF001
     with open(os.path.join(shadow, "HEAD"), "wb") as file:
@@ -248,6 +248,9 @@ def _discover(path: str, given: Mapping[str, str]) -> tuple[str, str]:
     here = os.path.realpath(path)
     if not os.path.isdir(here):
         raise InputError(f"{path} is not a folder")
+    named = given.get("GIT_DIR")
+    if named and _is_where_we_are(path) and _looks_like_one(named) and os.path.realpath(named) != here:
+        return os.path.realpath(named), os.path.realpath(given.get("GIT_WORK_TREE") or path)
     while True:
         inside = os.path.join(here, ".git")
         if os.path.isdir(inside):
@@ -260,11 +263,14 @@ def _discover(path: str, given: Mapping[str, str]) -> tuple[str, str]:
         if parent == here:
             break
         here = parent
-    if given.get("GIT_DIR") and _looks_like_one(given["GIT_DIR"]):
-        return os.path.realpath(given["GIT_DIR"]), os.path.realpath(given.get("GIT_WORK_TREE") or path)
     raise InputError(
         f"{path} is not in a git repository", hint="name a clone or a bare repository, or scan it as a folder"
     )
+
+
+def _is_where_we_are(path: str) -> bool:
+    """Tell whether a folder is the one that git has started us in: what it says in the environment is about that."""
+    return os.path.realpath(path) == os.path.realpath(os.curdir)
 
 
 def _looks_like_one(path: str) -> bool:
@@ -343,11 +349,11 @@ def _storage_settings(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
             yield setting[1].lower(), setting[2]
 
 
-def _environment(shadow: str, git: str, directory: str, given: Mapping[str, str]) -> dict[str, str]:
+def _environment(shadow: str, git: str, directory: str, given: Mapping[str, str], *, ours: bool) -> dict[str, str]:
     kept = {}
-    index = os.path.abspath(given.get("GIT_INDEX_FILE") or os.devnull)
-    if os.path.dirname(os.path.realpath(index)) == directory:
-        kept["GIT_INDEX_FILE"] = index
+    index = given.get("GIT_INDEX_FILE")
+    if index and (ours or os.path.dirname(os.path.realpath(index)) == directory):
+        kept["GIT_INDEX_FILE"] = os.path.abspath(index)
     if given.get("GIT_QUARANTINE_PATH"):
         kept |= {name: _absolute(given[name]) for name in _QUARANTINE if given.get(name)}
     return {
