@@ -83,5 +83,6 @@ def _folder_of(repository: Path) -> Path:
 
 
 def _command(hook: Hook) -> list[str]:
-    program = [sys.executable, "-m", "keyturn"]
+    # -P: a module of the folder that is scanned, where git runs hooks, is never imported.
+    program = [sys.executable, "-P", "-m", "keyturn"]
     return [*program, "scan", "--staged"] if hook is Hook.PRE_COMMIT else [*program, "hooks", "run", hook.value]

@@ -101,7 +101,8 @@ class _Runner:
         place = self._mirrored(one) if is_elsewhere(one) else (one.repository or one.folder)
         code = None
         if place is not None:
-            command = [sys.executable, "-m", "keyturn", *scan_arguments(one, place, report=self._report)]
+            # -P: a module of the folder that this runs in is never imported.
+            command = [sys.executable, "-P", "-m", "keyturn", *scan_arguments(one, place, report=self._report)]
             code = self._run(command, one.timeout_seconds)
         if not self._stopping.is_set():
             self._schedule.done(one, started_at)

@@ -1,0 +1,67 @@
+"""What a hostile folder, repository or file tries: to run something, to be passed over, or to speak through a report."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.scanner.scanning import shop_key
+
+RULES = """
+[[rule]]
+id = "shop-key"
+title = "Shop key"
+provider = "shop"
+regex = '''\\b(shop_[0-9a-z]{24})\\b'''
+examples = ["key = shop_{{alnum:24}}"]
+counter_examples = ["key = shop_{{alnum:23}}"]
+"""
+
+
+class Place:
+    """A folder to scan, and rules that are read fast."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.folder = home, home / "scanned"
+        self.folder.mkdir()
+        (home / "rules.toml").write_text(RULES)
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(home), "GIT_CONFIG_GLOBAL": os.devnull}
+
+    def run(self, *command: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a program in the folder."""
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, input=given, capture_output=True, text=True, check=False
+        )
+
+    def scan(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Scan by the few rules."""
+        command = (sys.executable, "-P", "-m", "keyturn", "scan", "--rules", str(self.home / "rules.toml"))
+        return self.run(*command, *arguments)
+
+    def git(self, *arguments: str) -> None:
+        """Run git; it has to succeed."""
+        identity = ("-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false")
+        done = self.run("git", *identity, *arguments)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Return an empty folder to scan."""
+    return Place(tmp_path)
+
+
+def test_a_module_in_the_scanned_repository_is_not_imported_by_its_hook(place: Place) -> None:
+    """Git runs hooks in the work tree: a `click.py` there would be ours to run, and would pass every commit."""
+    place.git("init", "-q", "--template=")
+    assert place.run(sys.executable, "-P", "-m", "keyturn", "hooks", "install", "pre-commit").returncode == 0
+    (place.folder / "click.py").write_text("open('ran', 'w').close()\nraise SystemExit(0)\n")
+    (place.folder / "a.py").write_text("token = '" + "Zq8" * 3 + "kW3vB7nR2xT9pL4m" + "'\n")
+    place.git("add", "a.py")
+    hook = next(path for path in place.folder.glob(".git/hooks/pre-commit"))
+    assert place.run(str(hook)).returncode == 1
+    assert not (place.folder / "ran").exists()
