@@ -143,6 +143,21 @@ def test_file_that_a_later_layer_deletes(image: object, whiteout: str) -> None:
     assert {Context.IMAGE_LAYER, Context.DELETED} <= found.contexts
 
 
+def test_image_whose_layers_have_names_of_their_own_and_whose_manifest_comes_last() -> None:
+    lower, upper = tarred({"app/.env": LINE}), tarred({"app/.wh..env": b""})
+    manifest = [{"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["base/layer.tar", "top/layer.tar"]}]
+    image = tarred(
+        {
+            "base/layer.tar": lower,
+            "top/layer.tar": upper,
+            "c.json": b"{}",
+            "manifest.json": json.dumps(manifest).encode(),
+        }
+    )
+    (found,) = showing(image, "image.tar")
+    assert {Context.IMAGE_LAYER, Context.DELETED} <= found.contexts
+
+
 @pytest.mark.parametrize("image", [saved_image, oci_image])
 def test_environment_of_an_image(image: object) -> None:
     assert callable(image)

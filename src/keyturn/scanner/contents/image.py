@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from keyturn.scanner.contents.budget import Spending
 
 _BEGINS: Final = re.compile(
-    rb"(?:\./)?(?:blobs(?:/|\0|\Z)|[0-9a-f]{64}[/.]|manifest\.json|index\.json|oci-layout|repositories)"
+    rb"(?:\./)?(?:blobs(?:/|\0|\Z)|(?:sha256:)?[0-9a-f]{64}[/.\0]|[^/\0]{1,80}/layer\.tar|manifest\.json|index\.json"
+    rb"|oci-layout|repositories)"
 )
-_LAYER_NAME: Final = re.compile(r"(?:^|/)(?:blobs/sha256/[0-9a-f]{64}|[0-9a-f]{64}/layer\.tar|[0-9a-f]{64}\.tar)$")
+_LAYER_NAME: Final = re.compile(r"(?:^|/)(?:blobs/sha256/[0-9a-f]{64}|[^/]+/layer\.tar|[0-9a-f]{64}\.tar(?:\.gz)?)$")
 _DESCRIPTIONS: Final = ("manifest.json", "index.json")
 _DESCRIPTION_BYTES: Final = 8 << 20
 _INDEX_DEPTH: Final = 3
