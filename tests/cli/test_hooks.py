@@ -52,7 +52,7 @@ class Hand:
         return self.run("git", *arguments, folder=folder, ok=ok)
 
     def keyturn(self, *arguments: str, folder: Path | None = None, ok: bool | None = True) -> str:
-        return self.run(sys.executable, "-m", "keyturn", *arguments, folder=folder, ok=ok)
+        return self.run(sys.executable, "-P", "-m", "keyturn", *arguments, folder=folder, ok=ok)
 
     def repository(self, name: str) -> Path:
         folder = self.home / name
@@ -65,15 +65,9 @@ class Hand:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the rules are compiled to, once for all tests of this worker."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="session")
-def furnished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+def furnished(tmp_path_factory: pytest.TempPathFactory, rules_cache: Path) -> Path:
     """A home with a server's bare repository, which has the hook, and a clone of it that has pushed one commit."""
-    hand = Hand(tmp_path_factory.mktemp("furnished"), cache)
+    hand = Hand(tmp_path_factory.mktemp("furnished"), rules_cache)
     for name, value in (("user.email", "ann@example.com"), ("user.name", "Ann"), ("init.defaultBranch", "main")):
         hand.run("git", "config", "--global", name, value)
     server, clone = hand.home / "server.git", hand.home / "clone"
@@ -89,8 +83,8 @@ def furnished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 
 
 @pytest.fixture
-def hand(tmp_path: Path, furnished: Path, cache: Path) -> Hand:
-    return Hand(Path(shutil.copytree(furnished, tmp_path / "home")), cache)
+def hand(tmp_path: Path, furnished: Path, rules_cache: Path) -> Hand:
+    return Hand(Path(shutil.copytree(furnished, tmp_path / "home")), rules_cache)
 
 
 @pytest.fixture
@@ -135,6 +129,22 @@ def test_a_key_that_is_staged_is_not_committed(hand: Hand) -> None:
     assert secret not in said
     (folder / "settings.py").write_text('KEY = os.environ["KEY"]\n')
     hand.commit(folder)
+
+
+def test_nothing_of_the_repository_is_run(hand: Hand) -> None:
+    """A file may be named like a module that we import."""
+    folder = hand.repository("work")
+    for hook in ("pre-commit", "pre-push"):
+        hand.keyturn("hooks", "install", hook, "--repository", str(folder))
+    (folder / "keyturn").mkdir()
+    for name in ("copy.py", "click.py", "keyturn/__init__.py", "sitecustomize.py"):
+        (folder / name).write_text("import os\n\nos._exit(0)\n")
+    (folder / "a").write_text(f"KEY={key()}\n")
+    assert "a:1" in hand.commit(folder, ok=False)
+    hand.git(folder, "commit", "-qnm", "unseen")
+    hand.git(folder, "remote", "add", "origin", "../plain.git")
+    hand.run("git", "init", "-q", "--bare", "--template=", str(hand.home / "plain.git"))
+    assert "a:1" in push(hand, folder, ok=False)
 
 
 def test_what_a_commit_takes_beside_the_index_is_seen_and_nothing_else(hand: Hand) -> None:
@@ -182,7 +192,7 @@ def test_an_index_that_lies_elsewhere_is_the_one_that_is_looked_at(hand: Hand) -
     (folder / "a").write_text(f"KEY={key()}\n")
     elsewhere = {"GIT_INDEX_FILE": str(hand.home / "index")}
     hand.run("git", "add", "a", folder=folder, environment=elsewhere)
-    scan = (sys.executable, "-m", "keyturn", "scan", "--staged")
+    scan = (sys.executable, "-P", "-m", "keyturn", "scan", "--staged")
     assert "a:1" in hand.run(*scan, folder=folder, ok=False, environment=elsewhere)
     hand.run(*scan, folder=folder)
 

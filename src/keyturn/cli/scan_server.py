@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FINDINGS_PER_REPORT: Final = 1000
 ATTEMPTS: Final = 5
 _TEXT_MAX: Final = 500
+_WORD_MAX: Final = 128
 _PATH_MAX: Final = 4000
 _SERVER: Final = "the server"
 
@@ -130,8 +131,8 @@ def _owner(match: dict[str, Any]) -> Owner:
 def _told(finding: Finding, source: str) -> dict[str, Any]:
     place, candidate = finding.place, candidate_of(finding.secret)
     told: dict[str, Any] = {
-        "rule": finding.rule.id,
-        "provider": finding.rule.provider,
+        "rule": _line(finding.rule.id, _WORD_MAX),
+        "provider": _line(finding.rule.provider, _WORD_MAX),
         "title": _line(finding.rule.title, _TEXT_MAX),
         "certainty": finding.certainty.value,
         "masked": _line(finding.masked, _TEXT_MAX),
@@ -145,7 +146,7 @@ def _told(finding: Finding, source: str) -> dict[str, Any]:
             "encodings": list(place.encodings[:16]),
         },
         "contexts": sorted(one.value for one in finding.contexts),
-        "environment": finding.environment,
+        "environment": _line(finding.environment, _WORD_MAX),
         "verdict": finding.verdict,
     }
     return told | ({"version": candidate.version} if candidate is not None and candidate.version else {})

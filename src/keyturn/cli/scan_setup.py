@@ -82,14 +82,13 @@ def prepare(options: ScanOptions) -> Prepared:
         owners=None if server is None else server.asked,
     )
     engine = open_engine(_ruleset(options), cache=cache)
-    chosen = choose_source(options, cache, engine.ruleset)
-    settings = ScanSettings(judges=judges, jobs=chosen.jobs or options.jobs, whole=chosen.whole, scanned=chosen.scanned)
-    used = engine
     if options.held:
         from keyturn.scanner.words import WordEngine
 
-        used = WordEngine(engine)
-    return Prepared(chosen.source, used, settings, baseline, options, None if server is None else server.known)
+        engine = WordEngine(engine)
+    chosen = choose_source(options, cache, engine.ruleset)
+    settings = ScanSettings(judges=judges, jobs=chosen.jobs or options.jobs, whole=chosen.whole, scanned=chosen.scanned)
+    return Prepared(chosen.source, engine, settings, baseline, options, None if server is None else server.known)
 
 
 def _server(options: ScanOptions) -> Server:

@@ -54,6 +54,8 @@ def next_step(finding: Finding) -> str:
     """Return what to do next: a command when a server told one, else where the key is revoked."""
     if finding.owner is not None and finding.owner.next_command:
         return printable(finding.owner.next_command)
+    if finding.owner is not None and not finding.owner.works:
+        return "take it out when you are there anyway: it works no more"
     if finding.certainty == "own":
         return "keyturn scan --connect …, which tells whose key it is and how to revoke it"
     if finding.rule.revoke:
