@@ -1,4 +1,4 @@
-"""What a hostile folder, repository or file tries: to run something, to be passed over, or to speak through a report."""
+"""What hostile folders, repositories and files try: to run, to be passed over, to speak through a report."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from tests.scanner.scanning import shop_key
 
 RULES = """
 [[rule]]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast, final
 
 import msgspec
 
+from keyturn import scanner
 from keyturn.config import inherited_environment
 
 if TYPE_CHECKING:
@@ -135,7 +137,8 @@ def _history(repository: Repository, options: ScanOptions, cache: Cache | None, 
     from keyturn.scanner.sources.seen import SeenBlobs
     from keyturn.scanner.sources.trimming import surroundings
 
-    seen = None if cache is None else SeenBlobs(cache, repository.common, ruleset_digest(ruleset))
+    digest = " ".join([ruleset_digest(ruleset), *_scanner()])
+    seen = None if cache is None else SeenBlobs(cache, repository.common, digest)
     source = HistorySource(
         repository,
         options.refs,
@@ -148,9 +151,19 @@ def _history(repository: Repository, options: ScanOptions, cache: Cache | None, 
     return Chosen(source, whole=whole, scanned=_remember(source))
 
 
+def _scanner() -> Iterator[str]:
+    """Name the scanner itself: what held nothing may hold something for the next version, which opens more."""
+    folder = Path(scanner.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        about = path.stat()
+        yield f"{path.relative_to(folder)} {about.st_size} {about.st_mtime_ns}"
+
+
 def _remember(source: HistorySource) -> Callable[[list[Hit], list[Notice]], None]:
+    from keyturn.scanner.running import ERRORS
+
     def remember(hits: list[Hit], notices: list[Notice]) -> None:
-        if not notices:
-            source.finished({hit.place.blob for hit in hits})
+        if not any(one.problem in ERRORS and not one.path for one in notices):
+            source.finished({hit.place.blob for hit in hits}, {one.path for one in notices})
 
     return remember

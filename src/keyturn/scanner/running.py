@@ -31,8 +31,9 @@ _SMALL_BATCHES: Final = 2
 _SMALL_BYTES: Final = 4 << 20
 """What this process scans sooner than others have started."""
 
-_ERRORS: Final = frozenset({Problem.UNREADABLE, Problem.CORRUPT})
-_STRICT_ERRORS: Final = _ERRORS | {Problem.BOUND, Problem.MISSING}
+ERRORS: Final = frozenset({Problem.UNREADABLE, Problem.CORRUPT})
+"""What keeps a run from being a pass."""
+_STRICT_ERRORS: Final = ERRORS | {Problem.BOUND, Problem.MISSING}
 
 
 class ScanSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +87,7 @@ def scan(source: Source, engine: Engine, settings: ScanSettings) -> Report:
 
 def errors_of(report: Report, *, strict: bool = False) -> list[Notice]:
     """Return what keeps a run from being a pass; `strict` counts bounds and what is missing among it."""
-    kinds = _STRICT_ERRORS if strict else _ERRORS
+    kinds = _STRICT_ERRORS if strict else ERRORS
     return [one for one in report.notices if one.problem in kinds]
 
 

@@ -26,16 +26,17 @@ def filler(lines: int, seed: int = 0) -> bytes:
     return b"".join(b"line %d of %d, which nobody reads\n" % (number, seed) for number in range(lines))
 
 
-def test_blob_is_given_once_with_the_commit_that_brought_it(clone: Clone, reads: Reads) -> None:
+def test_blob_is_given_once_at_a_path_with_the_commit_that_brought_it(clone: Clone, reads: Reads) -> None:
     first = clone.commit(a__txt=b"one\n")
     second = clone.commit(b__txt=SECRET)
-    clone.commit(c__txt=SECRET)
+    clone.commit(b__txt=b"other\n")
+    clone.commit(b__txt=SECRET)
     seen = reads(HistorySource(clone.open()))
     (document,) = seen.holding(SECRET)
     assert (document.path, document.commit) == ("b.txt", second)
     assert document.committed_at == 1_700_000_120
     assert Context.HISTORY in document.contexts
-    assert {one.commit for one in seen.documents} == {first, second}
+    assert {one.commit for one in seen.documents} > {first, second}
     assert not seen.notices
 
 
@@ -356,6 +357,37 @@ def test_next_scan_leaves_out_what_held_nothing_and_no_finding(clone: Clone, rea
     assert scan() == {"b.txt", "c.txt"}
     assert scan(rules="2") == {"a.txt", "b.txt", "c.txt"}
     assert SECRET not in b"".join(store.values())
+
+
+def test_same_blob_at_another_path_is_given_there_too(clone: Clone, reads: Reads) -> None:
+    """A key beside its copy among the tests would be judged as one of the tests alone."""
+    clone.commit(a__txt=SECRET, b__env=SECRET)
+    clone.git("mv", "a.txt", "c.txt")
+    clone.commit()
+    assert reads(HistorySource(clone.open(), context=4096)).paths() == {"a.txt", "b.env", "c.txt"}
+    assert reads(PushSource(clone.open(), [clone.git("rev-parse", "HEAD")], known=())).paths() >= {"a.txt", "b.env"}
+
+
+def test_clean_blob_is_scanned_again_at_another_path(clone: Clone, reads: Reads) -> None:
+    """A rule for few paths finds nothing in a copy elsewhere, and would never see the file that it is for."""
+    clone.commit(a__txt=b"clean at this path\n")
+    store = Store()
+    for expected in ({"a.txt"}, set(), {"b.npmrc"}):
+        if expected == {"b.npmrc"}:
+            clone.commit(b__npmrc=b"clean at this path\n")
+        source = HistorySource(clone.open(), seen=SeenBlobs(store, "r", "1"), context=4096)
+        assert reads(source).paths() == expected
+        source.finished(set())
+
+
+def test_blob_of_which_something_was_told_is_scanned_again(clone: Clone, reads: Reads) -> None:
+    """A bound that was hit is told by every scan, and does not keep the others from being remembered."""
+    clone.commit(a__zip=b"one", b__txt=b"two")
+    store = Store()
+    for expected in ({"a.zip", "b.txt"}, {"a.zip"}, {"a.zip"}):
+        source = HistorySource(clone.open(), seen=SeenBlobs(store, "r", "1"), context=4096)
+        assert reads(source).paths() == expected
+        source.finished(set(), {"a.zip!inner!deep"})
 
 
 def test_version_whose_earlier_one_held_something_is_scanned_again_without_it(clone: Clone, reads: Reads) -> None:

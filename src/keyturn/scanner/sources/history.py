@@ -1,11 +1,13 @@
-"""The history of a repository, a range of it, and what is being pushed: every blob once, and who brought it.
+"""The history of a repository, a range of it, and what is being pushed: every blob, and who brought it.
 
-A blob is read with the first path and commit that had it.  The versions of one path follow each other, oldest first,
+A blob is read with the first commit that had it, once for each path at which it stood: whether it is a finding, and
+whether that may stand, depends on the path too.  The versions of one path follow each other, oldest first,
 so that git unpacks them fast, and so that only what is new in each has to be scanned (see `trimming`).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,9 +23,10 @@ from keyturn.scanner.sources.seen import SeenBlobs
 
 @dataclass(slots=True)
 class _Found:
-    """What the commits brought, by blob, and what is to be said of it."""
+    """What the commits brought, by blob, and what is to be said of it; `further` is the same at other paths."""
 
     first: dict[str, Introduction]
+    further: dict[tuple[str, bytes], Introduction]
     broken: Broken
     submodules: set[bytes]
 
@@ -38,7 +41,7 @@ class _CommitSource:
         self._repository = repository
         self._reading = BlobDocuments(repository, context=context, bytes_max=bytes_max)
         self._seen: SeenBlobs | None = None
-        self._planned: list[tuple[str, str]] = []
+        self._planned: list[Blob] = []
 
     def documents(self, batch: Batch) -> Iterator[Document | Notice]:
         """Read the blobs of a batch."""
@@ -60,15 +63,15 @@ class _CommitSource:
         blobs = self._blobs(found, commits.times, frozenset(absent), _paths_at(self._repository, tip))
         if self.sweeps or not commits.whole or found.broken.commits:
             blobs.extend(_strays(self._repository, found.first.keys()))
-        self._planned = [(blob.name, blob.base) for blob in blobs]
-        wanted = blobs if self._seen is None else [blob for blob in blobs if blob.name not in self._seen]
+        self._planned = blobs
+        wanted = blobs if self._seen is None else [one for one in blobs if _named(one.name, one.path) not in self._seen]
         yield from batches_of([(blob, sized.get(blob.name, ("", 0))[1]) for blob in wanted])
 
     def _blobs(
         self, found: _Found, times: Mapping[str, str], absent: Collection[str], present: Collection[bytes] | None
     ) -> list[Blob]:
         by_path: dict[bytes, list[Introduction]] = {}
-        for one in found.first.values():
+        for one in (*found.first.values(), *found.further.values()):
             if one.blob not in absent:
                 by_path.setdefault(one.path, []).append(one)
         blobs = []
@@ -78,17 +81,18 @@ class _CommitSource:
             if present is not None and path not in present:
                 contexts += f",{Context.DELETED.value}"
             for one in versions:
-                base = self._base(one, found.first)
+                base = self._base(one, found)
                 part = self.part if base else Part.WHOLE
                 blobs.append(Blob(one.blob, shown, one.commit, times.get(one.commit, ""), base, part, contexts))
         return blobs
 
-    def _base(self, one: Introduction, first: Mapping[str, Introduction]) -> str:
+    def _base(self, one: Introduction, found: _Found) -> str:
         """Return the version that is compared with: for a scan of a part, one that is scanned itself, at this path."""
         if self.part is Part.LINES:
             return one.base
-        base = first.get(one.base)
-        return one.base if base is not None and base.path == one.path else ""
+        base = found.first.get(one.base)
+        at_path = base is not None and (base.path == one.path or (one.base, one.path) in found.further)
+        return one.base if at_path else ""
 
     def _notices(self, found: _Found) -> Iterator[Notice]:
         for path in sorted(found.submodules):
@@ -145,17 +149,24 @@ class HistorySource(_CommitSource):
             _join(commits, every_commit(repository))
         yield from self._batches(commits, resolve(repository, self._refs[0]) if self._refs else "HEAD")
 
-    def finished(self, holding: Collection[str]) -> None:
-        """Keep the blobs that held nothing, for the next scan; only to be called when all went well.
+    def finished(self, holding: Collection[str], troubled: Iterable[str] = ()) -> None:
+        """Keep the blobs that held nothing, for the next scan; only to be called when all was scanned.
 
-        A version of which only a part was scanned is kept when its earlier version is.
+        `troubled` are paths of which something is to be told, and is to be told the next time too: none of their blobs
+        is kept.  A version of which only a part was scanned is kept when its earlier version is.
         """
         if self._seen is None:
             return
+        passed_over = {start for path in troubled for start in _starts(path)}
         clean: set[str] = set()
-        for blob, base in self._planned:
-            if blob in self._seen or (blob not in holding and (not base or base in clean or base in self._seen)):
-                clean.add(blob)
+        for one in self._planned:
+            name, base = _named(one.name, one.path), _named(one.base, one.path)
+            if name in self._seen:
+                clean.add(name)
+            elif one.name in holding or one.path in passed_over:
+                continue
+            elif not one.base or base in clean or base in self._seen:
+                clean.add(name)
         self._seen.add(clean)
 
 
@@ -199,15 +210,27 @@ class PushSource(_CommitSource):
 
 
 def _introduced(repository: Repository, commits: Commits) -> _Found:
-    found = _Found({}, Broken(), set())
+    found = _Found({}, {}, Broken(), set())
     for one in introductions(repository, commits.names, found.broken, found.submodules):
-        found.first.setdefault(one.blob, one)
+        if found.first.setdefault(one.blob, one).path != one.path:
+            found.further.setdefault((one.blob, one.path), one)
     for blob, ref in commits.blobs:
         found.first.setdefault(blob, Introduction(blob, ref.encode(), "", ""))
     for tree, _ in commits.trees:
         for path, blob in _listed(repository, tree):
             found.first.setdefault(blob, Introduction(blob, path, "", ""))
     return found
+
+
+def _named(blob: str, path: str) -> str:
+    """Return what a blob at a path is remembered by."""
+    return f"{blob}-{hashlib.blake2b(path.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
+
+
+def _starts(path: str) -> Iterator[str]:
+    """Yield a path, and every path that it may be a member of."""
+    parts = path.split("!")
+    return ("!".join(parts[:count]) for count in range(1, len(parts) + 1))
 
 
 def _listed(repository: Repository, tree: str) -> Iterator[tuple[bytes, str]]:

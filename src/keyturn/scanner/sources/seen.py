@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-_FORMAT = b"keyturn seen blobs 1\n"
+_FORMAT = b"keyturn seen blobs 2\n"
 
 
 class Store(Protocol):
@@ -26,6 +26,7 @@ class Store(Protocol):
 class SeenBlobs:
     """The names of the blobs of one repository that held nothing, for one set of rules and settings.
 
+    A name is that of a blob at a path, as its source makes it.
     `digest` stands for everything that a finding depends on besides the blob: another one knows no blob.
     """
 
