@@ -1,3 +1,8 @@
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["keyturn.testing.plugin"]
@@ -5,3 +10,21 @@ pytest_plugins = ["keyturn.testing.plugin"]
 # How long an example takes says how busy the machine is, not whether the program is right.
 settings.register_profile("keyturn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("keyturn")
+
+
+@pytest.fixture(scope="session")
+def rules_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where engines and programs keep compiled rules, as XDG_CACHE_HOME: one folder for all workers of a run.
+
+    The rules that ship with Keyturn are there already, because compiling them takes seconds.
+    """
+    from keyturn.scanner.cache import Cache
+    from keyturn.scanner.engine.open import open_engine
+
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "rules-cache"
+    cache = Cache(folder / "keyturn")
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        open_engine(cache=cache)
+    return folder

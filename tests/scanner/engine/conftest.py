@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from keyturn.scanner.cache import Cache
 from keyturn.scanner.engine.detect import Engine
 from keyturn.scanner.engine.open import open_engine
 
 
 @pytest.fixture(scope="session", params=["hyperscan", "keywords"])
-def engine(request: pytest.FixtureRequest) -> Engine:
+def engine(request: pytest.FixtureRequest, rules_cache: Path) -> Engine:
     """Return an engine of the shipped rules; every test runs with hyperscan and without."""
-    return open_engine(cache=None, fallback=request.param == "keywords")
+    return open_engine(cache=Cache(rules_cache / "keyturn"), fallback=request.param == "keywords")

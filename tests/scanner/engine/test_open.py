@@ -27,14 +27,15 @@ def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
 
 
-def test_a_warm_start_reads_no_rule_file(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    cold = open_engine(cache=cache)
+def test_a_warm_start_reads_no_rule_file(rules_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = Cache(rules_cache / "keyturn")
+    cold = open_engine(cache=shared)
 
     def refuse() -> None:
         raise AssertionError("the rules were read again")
 
     monkeypatch.setattr(load, "shipped_ruleset", refuse)
-    warm = open_engine(cache=cache)
+    warm = open_engine(cache=shared)
     assert warm.ruleset == cold.ruleset
 
 

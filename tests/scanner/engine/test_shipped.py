@@ -1,20 +1,18 @@
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
 
-from keyturn.scanner.engine.detect import Engine
-from keyturn.scanner.ruleset.checksums import CHECKSUMS
-from keyturn.scanner.ruleset.load import shipped_rules
-from keyturn.scanner.ruleset.model import SampledRule
-from keyturn.scanner.ruleset.samples import expand
+from tests.scanner.shipped import every_rule, expanded, faults
 
-RULES = shipped_rules()
-WITH_REGEX = [rule for rule in RULES if rule.regex]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from keyturn.scanner.engine.detect import Engine
+    from keyturn.scanner.ruleset.model import SampledRule
 
 
 def _samples(rule: SampledRule, templates: tuple[str, ...], kind: str) -> list[bytes]:
-    check_of = CHECKSUMS[rule.checksum].check_of if rule.checksum else None
-    return [expand(one, f"{rule.id} {kind} {at}", check_of).encode() for at, one in enumerate(templates)]
+    return [expanded(rule, one, f"{rule.id} {kind} {at}").encode() for at, one in enumerate(templates)]
 
 
 def _path(rule: SampledRule) -> str:
@@ -22,32 +20,44 @@ def _path(rule: SampledRule) -> str:
     return "".join(one for one in rule.path.split("|")[0] if one.isalnum() or one in "._-/") if rule.path else "a.txt"
 
 
-@pytest.mark.parametrize("rule", WITH_REGEX, ids=lambda rule: rule.id)
-def test_every_example_is_found(engine: Engine, rule: SampledRule) -> None:
-    if rule.path:
-        pytest.skip("its examples need a path")
-    for number, sample in enumerate(_samples(rule, rule.examples, "example")):
-        found = {one.rule.id for one in engine.detect(sample)}
-        assert rule.id in found or _is_shadowed(engine, rule, sample), f"example {number} of {rule.id}"
+def test_every_example_is_found(engine: Engine) -> None:
+    def check(rule: SampledRule) -> Iterator[str]:
+        for number, sample in enumerate(_samples(rule, rule.examples, "example")):
+            found = {one.rule.id for one in engine.detect(sample)}
+            if rule.id not in found and not _is_shadowed(engine, rule, sample):
+                yield f"example {number} is not found, but {sorted(found)}: {sample!r}"
+
+    wrong = faults([rule for rule in every_rule() if rule.regex and not rule.path], check)
+    assert not wrong, wrong
 
 
-@pytest.mark.parametrize("rule", WITH_REGEX, ids=lambda rule: rule.id)
-def test_no_counter_example_is_found(engine: Engine, rule: SampledRule) -> None:
-    for number, sample in enumerate(_samples(rule, rule.counter_examples, "counter")):
-        found = {one.rule.id for one in engine.detect(sample, _path(rule))}
-        assert rule.id not in found, f"counter-example {number} of {rule.id}"
+def test_no_counter_example_is_found(engine: Engine) -> None:
+    def check(rule: SampledRule) -> Iterator[str]:
+        for number, sample in enumerate(_samples(rule, rule.counter_examples, "counter")):
+            if rule.id in {one.rule.id for one in engine.detect(sample, _path(rule))}:
+                yield f"counter-example {number} is found: {sample!r}"
+
+    wrong = faults([rule for rule in every_rule() if rule.regex], check)
+    assert not wrong, wrong
 
 
-@pytest.mark.parametrize("rule", WITH_REGEX, ids=lambda rule: rule.id)
-def test_an_example_is_found_in_the_middle_of_a_large_document(engine: Engine, rule: SampledRule) -> None:
-    if rule.path or rule.requires or not rule.examples:
-        pytest.skip("it depends on more than what stands there")
-    sample = _samples(rule, rule.examples, "example")[0]
-    alone = [one for one in engine.detect(sample) if one.rule.id == rule.id]
+def test_an_example_is_found_in_the_middle_of_a_large_document(engine: Engine) -> None:
     around = b"\n" + b"lorem ipsum dolor sit amet\n" * 200
-    moved = [one for one in engine.detect(around + sample + around) if one.rule.id == rule.id]
-    spans = [(one.secret_start + len(around), one.secret_end + len(around)) for one in alone]
-    assert [(one.secret_start, one.secret_end) for one in moved] == spans
+
+    def spans(rule: SampledRule, data: bytes, moved: int) -> list[tuple[int, int]]:
+        mine = [one for one in engine.detect(data) if one.rule.id == rule.id]
+        return [(one.secret_start - moved, one.secret_end - moved) for one in mine]
+
+    def check(rule: SampledRule) -> Iterator[str]:
+        sample = _samples(rule, rule.examples[:1], "example")[0]
+        alone, within = spans(rule, sample, 0), spans(rule, around + sample + around, len(around))
+        if alone != within:
+            yield f"is at {alone} of {sample!r}, and at {within} of the same in a large document"
+
+    # Those of paths and of company depend on more than what stands there.
+    rules = [rule for rule in every_rule() if rule.regex and not (rule.path or rule.requires) and rule.examples]
+    wrong = faults(rules, check)
+    assert not wrong, wrong
 
 
 def _is_shadowed(engine: Engine, rule: SampledRule, sample: bytes) -> bool:
