@@ -321,7 +321,7 @@ def test_a_key_committed_by_mistake_is_reported_ended_by_policy_and_its_finding_
     scanning: Scanning, admin: httpx.Client
 ) -> None:
     """One key is revoked by a policy, another one rotated: its leaked version ends, and a new one works."""
-    policies = (
+    policies: tuple[tuple[str, int, dict[str, Any]], ...] = (
         ("live", 10, {"action": "revoke", "applies": {"certainties": ["own"], "environments": ["production"]}}),
         (
             "lab",
@@ -356,5 +356,5 @@ def test_a_key_committed_by_mistake_is_reported_ended_by_policy_and_its_finding_
     for one in findings_of(admin, "mistake"):
         history = [event["event"] for event in admin.get(f"/findings/{one['id']}").json()["history"]]
         assert history == ["reported", "action_due", "action_done", "closed"]
-    for policy in ("live", "lab"):
-        admin.post(f"/leak-policies/{policy}/delete")
+    for name, _, _ in policies:
+        admin.post(f"/leak-policies/{name}/delete")

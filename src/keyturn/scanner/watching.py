@@ -22,6 +22,7 @@ cache: a restart neither forgets a watch nor runs all of them at once.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from dataclasses import dataclass
@@ -131,9 +132,12 @@ class Schedule:
         temporary.replace(self._path)
 
 
-def scan_arguments(watch: Watch, place: str, *, report: bool) -> list[str]:
-    """Return the arguments of `keyturn scan` for a watch whose repository, or folder, is at a place."""
-    arguments = ["scan", "--format", "json", *watch.arguments]
+def scan_arguments(watch: Watch, place: str, *, report: bool, output: str = "") -> list[str]:
+    """Return the arguments of `keyturn scan` for a watch whose repository, or folder, is at a place.
+
+    The report is written to `output`, unless the watch's own arguments say otherwise.
+    """
+    arguments = ["scan", "--format", "json", *(("--output", output) if output else ()), *watch.arguments]
     if report:
         arguments += ["--report", watch.name, "--next-due-seconds", str(watch.every_seconds)]
     if watch.repository:
@@ -144,6 +148,11 @@ def scan_arguments(watch: Watch, place: str, *, report: bool) -> list[str]:
 def is_elsewhere(watch: Watch) -> bool:
     """Tell whether a watch is of a repository that has to be mirrored to be scanned."""
     return "://" in watch.repository or _is_scp_like(watch.repository)
+
+
+def mirror_name(watch: Watch) -> str:
+    """Return what the mirror of a repository is called; under another address it is another mirror."""
+    return f"{watch.name}-{hashlib.sha256(watch.repository.encode()).hexdigest()[:16]}"
 
 
 def clone_arguments(watch: Watch, mirror: Path) -> list[str]:
