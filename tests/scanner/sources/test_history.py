@@ -232,6 +232,8 @@ def test_submodule_is_noticed(clone: Clone, make_clone: MakeClone, reads: Reads)
     seen = reads(HistorySource(clone.open()))
     assert [(one.problem, one.path) for one in seen.notices] == [(Problem.MISSING, "libs/one")]
     assert not seen.holding(SECRET)
+    pushed = reads(PushSource(clone.open(), [clone.git("rev-parse", "HEAD")], known=()))
+    assert [(one.problem, one.path) for one in pushed.notices] == [(Problem.SKIPPED, "libs/one")]
     inner = open_repository(str(clone.folder / "libs" / "one"), {"PATH": os.environ["PATH"]})
     assert len(reads(HistorySource(inner)).holding(SECRET)) == 1
 
@@ -267,6 +269,26 @@ def test_broken_object_is_an_error_and_hides_no_other(clone: Clone, reads: Reads
         b"fourth " + SECRET,
     }
     assert Problem.CORRUPT in seen.problems()
+
+
+def test_ref_that_git_passes_over_is_an_error(clone: Clone, reads: Reads) -> None:
+    """Git itself warns of a broken ref and goes on without what it led to; the scan would be a pass."""
+    clone.commit(a__txt=b"one")
+    clone.write(".git/refs/heads/broken", b"no name of an object\n")
+    assert [(one.problem, one.path) for one in reads(HistorySource(clone.open())).notices] == [
+        (Problem.CORRUPT, "refs/heads/broken")
+    ]
+    clone.write(".git/packed-refs", b"no ref at all\n")
+    assert Problem.CORRUPT in reads(HistorySource(clone.open())).problems()
+
+
+def test_tree_of_a_tag_that_cannot_be_read_is_an_error(clone: Clone, reads: Reads) -> None:
+    clone.commit(a__txt=b"one", **{"inner/b": b"two"})
+    tree = clone.git("rev-parse", "HEAD^{tree}")
+    clone.git("tag", "tree", tree)
+    clone.git("update-ref", "-d", "HEAD")
+    _object_file(clone, clone.git("rev-parse", f"{tree}:inner")).unlink()
+    assert Problem.CORRUPT in reads(HistorySource(clone.open())).problems()
 
 
 def test_broken_blob_leaves_the_blobs_after_it(clone: Clone, reads: Reads) -> None:

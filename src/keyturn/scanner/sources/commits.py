@@ -12,6 +12,7 @@ from keyturn.scanner.sources.objects import ObjectReader, every_object
 from keyturn.scanner.sources.repository import GitError, Repository
 
 _COMMIT_BYTES_MAX = 1 << 24
+_BROKEN_REF = b"ignoring broken ref "
 
 
 @dataclass(slots=True)
@@ -37,11 +38,20 @@ def resolve(repository: Repository, revision: str) -> str:
     return ended.stdout.decode("ascii", "replace").strip()
 
 
-def named_by_refs(repository: Repository, *, stash: bool) -> dict[str, str]:
-    """Return what every ref, HEAD and the HEAD of every worktree name, with a name for each; stashes only if wanted."""
+def named_by_refs(repository: Repository, notices: list[Notice], *, stash: bool) -> dict[str, str]:
+    """Return what every ref, HEAD and the HEAD of every worktree name, with a name for each; stashes only if wanted.
+
+    Refs that git cannot read, and therefore passes over, are added to the notices.
+    """
     tips: dict[str, str] = {}
-    listed = repository.attempt("for-each-ref", "--format=%(objectname) %(refname)").stdout
-    for line in listed.split(b"\n"):
+    listed = repository.attempt("for-each-ref", "--format=%(objectname) %(refname)")
+    if listed.returncode:
+        notices.append(Notice(Problem.CORRUPT, "", "git cannot list the refs: what they lead to may be left out"))
+    for said in listed.stderr.split(b"\n"):
+        _, passed_over, ref = said.partition(_BROKEN_REF)
+        if passed_over:
+            notices.append(Notice(Problem.CORRUPT, readable(ref), "a broken ref: what it led to may be left out"))
+    for line in listed.stdout.split(b"\n"):
         target, _, ref = line.partition(b" ")
         if ref and (stash or ref != b"refs/stash"):
             tips.setdefault(target.decode("ascii", "replace"), readable(ref))

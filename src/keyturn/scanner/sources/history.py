@@ -29,6 +29,7 @@ class _Found:
     further: dict[tuple[str, bytes], Introduction]
     broken: Broken
     submodules: set[bytes]
+    notices: list[Notice]
 
 
 class _CommitSource:
@@ -36,6 +37,7 @@ class _CommitSource:
 
     part = Part.LINES
     sweeps = False
+    of_submodules = Problem.MISSING
 
     def __init__(self, repository: Repository, *, context: int = 0, bytes_max: int = BLOB_BYTES_MAX) -> None:
         self._repository = repository
@@ -95,8 +97,10 @@ class _CommitSource:
         return one.base if at_path else ""
 
     def _notices(self, found: _Found) -> Iterator[Notice]:
+        yield from found.notices
         for path in sorted(found.submodules):
-            yield Notice(Problem.MISSING, readable(path), "a submodule: its own repository is to be scanned by itself")
+            detail = "a submodule: its own repository is to be scanned by itself"
+            yield Notice(self.of_submodules, readable(path), detail)
         problem = Problem.MISSING if self._repository.partial else Problem.CORRUPT
         for commit in found.broken.commits:
             detail = f"commit {commit} lacks a tree: what it brought is scanned without path and commit"
@@ -140,10 +144,12 @@ class HistorySource(_CommitSource):
         refuse_what_waits(repository)
         if repository.shallow:
             yield Notice(Problem.MISSING, "", "the clone is shallow: what is before its first commits is not here")
+        notices: list[Notice] = []
         if self._refs:
             tips = {resolve(repository, ref): ref for ref in self._refs}
         else:
-            tips = named_by_refs(repository, stash=self._stash)
+            tips = named_by_refs(repository, notices, stash=self._stash)
+        yield from notices
         commits = commits_of(repository, tips)
         if self.sweeps:
             _join(commits, every_commit(repository))
@@ -179,6 +185,8 @@ class RangeSource(_CommitSource):
 
     def batches(self) -> Iterator[Batch | Notice]:
         """Name every blob of the range; raises `InputError` when it is none."""
+        if self._repository.shallow:
+            yield Notice(Problem.MISSING, "", "the clone is shallow: commits of the range may not be here")
         commits = commits_in(self._repository, self._revisions)
         yield from self._batches(commits, commits.names[-1] if commits.names else "HEAD")
 
@@ -188,7 +196,10 @@ class PushSource(_CommitSource):
 
     For a `pre-receive` hook that is what no ref leads to, and the repository has to be opened with the hook's
     environment, which names the quarantine; for `pre-push` it is what no ref of the remote leads to.
+    What a submodule holds is not a part of the push, so it is not missing from it.
     """
+
+    of_submodules = Problem.SKIPPED
 
     def __init__(
         self,
@@ -204,20 +215,19 @@ class PushSource(_CommitSource):
 
     def batches(self) -> Iterator[Batch | Notice]:
         """Name every blob that is new."""
-        tips = {resolve(self._repository, name): name for name in self._new}
-        commits = commits_of(self._repository, tips, self._known)
+        commits = commits_of(self._repository, dict.fromkeys(self._new, "a ref that is pushed"), self._known)
         yield from self._batches(commits, commits.names[-1] if commits.names else "HEAD")
 
 
 def _introduced(repository: Repository, commits: Commits) -> _Found:
-    found = _Found({}, {}, Broken(), set())
+    found = _Found({}, {}, Broken(), set(), [])
     for one in introductions(repository, commits.names, found.broken, found.submodules):
         if found.first.setdefault(one.blob, one).path != one.path:
             found.further.setdefault((one.blob, one.path), one)
     for blob, ref in commits.blobs:
         found.first.setdefault(blob, Introduction(blob, ref.encode(), "", ""))
-    for tree, _ in commits.trees:
-        for path, blob in _listed(repository, tree):
+    for tree, ref in commits.trees:
+        for path, blob in _listed(repository, tree, ref, found.notices):
             found.first.setdefault(blob, Introduction(blob, path, "", ""))
     return found
 
@@ -233,8 +243,12 @@ def _starts(path: str) -> Iterator[str]:
     return ("!".join(parts[:count]) for count in range(1, len(parts) + 1))
 
 
-def _listed(repository: Repository, tree: str) -> Iterator[tuple[bytes, str]]:
-    for entry in repository.attempt("ls-tree", "-r", "-z", "--full-tree", tree).stdout.split(b"\0"):
+def _listed(repository: Repository, tree: str, ref: str, notices: list[Notice]) -> Iterator[tuple[bytes, str]]:
+    ended = repository.attempt("ls-tree", "-r", "-z", "--full-tree", tree)
+    if ended.returncode:
+        problem = Problem.MISSING if repository.partial else Problem.CORRUPT
+        notices.append(Notice(problem, ref, f"tree {tree} cannot be read to its end"))
+    for entry in ended.stdout.split(b"\0"):
         described, _, path = entry.partition(b"\t")
         words = described.split(b" ")
         if len(words) == 3 and words[1] == b"blob":

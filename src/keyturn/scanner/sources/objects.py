@@ -118,9 +118,9 @@ def sizes(repository: Repository, names: Sequence[str]) -> dict[str, tuple[str, 
 
 
 def every_object(repository: Repository) -> Iterator[tuple[str, str, int]]:
-    """Name every object there is, reachable or not, with its kind and size."""
-    ended = repository.attempt("cat-file", "--batch-all-objects", "--batch-check", "--unordered", "--buffer")
-    for line in ended.stdout.decode("ascii", "replace").split("\n"):
+    """Name every object there is, reachable or not, with its kind and size; raises `GitError`."""
+    out = repository.run("cat-file", "--batch-all-objects", "--batch-check", "--unordered", "--buffer")
+    for line in out.decode("ascii", "replace").split("\n"):
         words = line.split(" ")
         if len(words) == 3:
             yield words[0], words[1], int(words[2])
