@@ -63,3 +63,14 @@ def test_a_module_in_the_scanned_repository_is_not_imported_by_its_hook(place: P
     hook = next(path for path in place.folder.glob(".git/hooks/pre-commit"))
     assert place.run(str(hook)).returncode == 1
     assert not (place.folder / "ran").exists()
+
+
+def test_a_server_whose_settings_cannot_be_read_refuses_the_push(place: Place) -> None:
+    """Without its settings a server would let through what they forbid, by the default."""
+    place.git("init", "-q", "--bare", "--template=")
+    with (place.folder / "config").open("a") as config:
+        config.write("[keyturn]\n\tbypass = never\n[broken\n")
+    lines = f"{'0' * 40} {'1' * 40} refs/heads/main\n"
+    done = place.run(sys.executable, "-P", "-m", "keyturn", "hooks", "run", "pre-receive", given=lines)
+    assert done.returncode == 2
+    assert "cannot be read" in done.stderr

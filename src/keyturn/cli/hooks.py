@@ -60,7 +60,7 @@ def run_hook(*, hook: str, arguments: tuple[str, ...]) -> int:
     """Do what a hook is installed for; git calls it with ARGUMENTS and the refs on stdin."""
     from keyturn.cli.pushes import received, sent
 
-    given = sys.stdin.read()
+    given = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")  # a ref is named by any bytes
     try:
         return received(given) if hook == Hook.PRE_RECEIVE else sent(given, arguments)
     except KeyturnError as error:

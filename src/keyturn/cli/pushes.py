@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 CLEAN: Final = 0
 FOUND: Final = 1
 FAILED: Final = 2
+_NOT_SET: Final = 1
+"""What git-config(1) ends with when there is no such setting."""
 BYPASS_MODES: Final = ("reason", "never")
 _REMOTE: Final = re.compile(r"[A-Za-z0-9._/-]+").fullmatch
 
@@ -119,7 +121,9 @@ class _Settings:
         # A file that is named is read as it is: no includes, and nothing in it is run.
         file = str(Path(self._repository.common) / "config")
         command = [self._repository.git, "config", "--file", file, "--get-all", name]
-        found = subprocess.run(command, check=False, capture_output=True, text=True)
+        found = subprocess.run(command, check=False, capture_output=True, text=True, errors="surrogateescape")
+        if found.returncode not in {0, _NOT_SET}:
+            raise ConfigError(f"the settings of the repository cannot be read: {file}", field=name)
         return [line for line in found.stdout.splitlines() if line]
 
     def _one(self, name: str) -> str:
