@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from keyturn.errors import InputError
+from keyturn.scanner.engine.blurring import blurred
 from keyturn.scanner.engine.cuts import loosened, without_head, without_lead, without_tail
 from keyturn.scanner.engine.literals import required_literals, shortest
 from keyturn.scanner.engine.plans import Look, Plan, Way, compiled
@@ -40,7 +41,8 @@ def look_for(rule: Rule) -> Look:
         return Look(Plan(Way.WHOLE, _bounded(math.inf, rule), 0, literals), rule.regex.encode())
     is_vague = shortest(required_literals(node)) < TELLING
     core = without_lead(node) if is_vague else without_head(node)
-    kept, dropped = without_tail(loosened(core))[0], without_tail(core)[1]
+    loose = loosened(core) if rule.generic or is_vague else blurred(loosened(core))
+    kept, dropped = without_tail(loose)[0], without_tail(core)[1]
     way = Way.WINDOWS if kept else Way.WHOLE
     if is_vague and rule.path:
         way = Way.PATH
