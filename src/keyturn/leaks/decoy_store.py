@@ -112,26 +112,30 @@ def watched(connection: Connection) -> Sequence[Decoy]:
     return [_decoy(row) for row in connection.execute(select(*decoy.c).where(_LIVING)).all()]
 
 
-def last_verified(connection: Connection, keys: Sequence[str]) -> dict[str, float]:
-    """Return when keys were verified last; a key that never was is left out."""
+def verification_counts(connection: Connection, keys: Sequence[str]) -> dict[str, int]:
+    """Return how often keys were verified in all; a key that never was is left out."""
     rows = connection.execute(
-        select(last_used.c.key, func.max(last_used.c.at)).where(last_used.c.key.in_(keys)).group_by(last_used.c.key)
+        select(last_used.c.key, func.sum(last_used.c.count)).where(last_used.c.key.in_(keys)).group_by(last_used.c.key)
     ).all()
-    return {row[0]: row[1] for row in rows}
+    return {row[0]: int(row[1]) for row in rows}
 
 
-def verifications_since(connection: Connection, one: Decoy) -> Use | None:
-    """Return the verifications of an issued decoy that were counted since it was looked at last."""
-    of_it = last_used.c.key == one.key
-    row = connection.execute(select(*last_used.c).where(of_it).order_by(last_used.c.at.desc()).limit(1)).first()
-    if row is None or (one.last_tripped_at is not None and row.at <= one.last_tripped_at):
+def verifications_since(connection: Connection, one: Decoy, now: float) -> Use | None:
+    """Return the verifications of an issued decoy that were counted since it was looked at last.
+
+    They are told apart by their number alone: when they were is said by verifiers, whose batches come late, and may be
+    a lie.
+    """
+    count = verification_counts(connection, [one.key]).get(one.key, 0)
+    if count <= one.tripped_count:
         return None
-    count = connection.execute(select(func.sum(last_used.c.count)).where(of_it)).scalar_one()
+    row = connection.execute(
+        select(*last_used.c).where(last_used.c.key == one.key).order_by(last_used.c.at.desc()).limit(1)
+    ).one()
     trip = DecoyTrip(
         at="", ip_network=row.ip_network or "", user_agent=row.user_agent or "", endpoint=row.endpoint or ""
     )
-    # Callers of long ago are forgotten: the count alone could go down while the decoy is used.
-    return Use(count=max(int(count), one.tripped_count + 1), seq=one.seen_seq, at=row.at, trip=trip)
+    return Use(count=count, seq=one.seen_seq, at=min(row.at, now), trip=trip)
 
 
 def reads_since(connection: Connection, one: Decoy, resource: str) -> Use | None:

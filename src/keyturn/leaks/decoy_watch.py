@@ -78,6 +78,9 @@ class DecoyWatch:
             except KeyturnError as error:
                 self.health.failures += 1
                 _log.warning("decoys could not be looked after", code=error.code)
+            except Exception as error:  # noqa: BLE001 -- the watch must outlive our own bugs
+                self.health.failures += 1
+                _log.error("decoys could not be looked after", exc_info=error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
         with contextlib.suppress(KeyturnError):
@@ -85,38 +88,54 @@ class DecoyWatch:
 
     async def look_once(self) -> int:
         """Look at every decoy; return how many were used since the last time."""
-        found = await self._database.read(_used_decoys)
+        now = self._database.clock.now()
+        found = await self._database.read(partial(_used_decoys, now=now))
         self.health.leader = self._leadership.is_held
         if not found or not await self._leadership.lead():
             return 0
+        tripped = 0
         for one in found:
-            await self._database.write(partial(_trip, seen=one))
+            tripped += await self._put_on_record(one)
         self.health.leader = True
-        self.health.tripped += len(found)
-        return len(found)
+        self.health.tripped += tripped
+        return tripped
+
+    async def _put_on_record(self, one: Decoy) -> bool:
+        try:
+            return (await self._database.write(partial(_trip, seen=one))).value
+        except Exception as error:  # noqa: BLE001 -- one decoy must not silence the others
+            self.health.failures += 1
+            _log.error("the use of a decoy could not be put on record", decoy=one.id, exc_info=error)
+            return False
 
 
-def _used_decoys(connection: Connection) -> list[Decoy]:
+def _used_decoys(connection: Connection, now: float) -> list[Decoy]:
     decoys = store.watched(connection)
     keys = [one.key for one in decoys if one.kind is DecoyKind.ISSUED]
-    verified: dict[str, float] = {}
+    counts: dict[str, int] = {}
     for start in range(0, len(keys), KEYS_AT_ONCE):
-        verified |= store.last_verified(connection, keys[start : start + KEYS_AT_ONCE])
-    return [one for one in decoys if (one.key in verified if one.key else True) and _use_of(connection, one)]
+        counts |= store.verification_counts(connection, keys[start : start + KEYS_AT_ONCE])
+    return [
+        one
+        for one in decoys
+        if (counts.get(one.key, 0) > one.tripped_count if one.key else _use_of(connection, one, now) is not None)
+    ]
 
 
-def _use_of(connection: Connection, one: Decoy) -> Use | None:
+def _use_of(connection: Connection, one: Decoy, now: float) -> Use | None:
     if one.kind is DecoyKind.ISSUED:
-        return store.verifications_since(connection, one)
+        return store.verifications_since(connection, one, now)
     return store.reads_since(connection, one, Path(one.secret).resource.name)
 
 
-def _trip(transaction: Transaction, seen: Decoy) -> None:
-    """Put the use of a decoy on record, as it is now: another leader may have done it meanwhile."""
+def _trip(transaction: Transaction, seen: Decoy) -> bool:
+    """Put the use of a decoy on record, as it is now; False when another leader has done it meanwhile."""
     one = store.load_by_id(transaction.connection, seen.id)
-    use = None if one is None or one.state is DecoyState.RETIRED else _use_of(transaction.connection, one)
-    if one is None or use is None:
-        return
+    if one is None or one.state is DecoyState.RETIRED:
+        return False
+    use = _use_of(transaction.connection, one, transaction.now)
+    if use is None:
+        return False
     trip = structs.replace(use.trip, at=rfc3339(use.at))
     changed = replace(
         one,
@@ -139,3 +158,4 @@ def _trip(transaction: Transaction, seen: Decoy) -> None:
     op = system_operation(transaction, one.workspace)
     op.record(Action.SYSTEM_DECOY_TRIPPED, one.resource, kind=ChangeKind.DECOY, entity=one.id, detail=detail)
     _log.warning("a decoy was used", decoy=one.name, workspace=one.workspace)
+    return True
