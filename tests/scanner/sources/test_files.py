@@ -108,9 +108,31 @@ def test_fifo_socket_and_device_are_noticed_and_nothing_waits(tmp_path: Path, re
     os.mkfifo(tmp_path / "fifo")
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(tmp_path / "socket"))
-        seen = reads(FolderSource([str(tmp_path), "/dev/null"]))
+        seen = reads(FolderSource([str(tmp_path)]))
     assert not seen.documents
-    assert [one.problem for one in seen.notices] == [Problem.SKIPPED] * 3
+    assert [one.problem for one in seen.notices] == [Problem.SKIPPED] * 2
+
+
+def test_what_was_asked_for_by_its_name_is_read_or_an_error(folder: Path, reads: Reads) -> None:
+    """A scan of a link or a FIFO alone scanned nothing, and passed."""
+    (folder.parent / "link").symlink_to(folder / "a.txt")
+    os.mkfifo(folder.parent / "fifo")
+    (folder.parent / "dangling").symlink_to("nowhere")
+    assert len(reads(FolderSource([str(folder.parent / "link")])).documents) == 1
+    for name in ("fifo", "dangling", "/dev/null"):
+        assert reads(FolderSource([str(folder.parent / name)])).problems() == {Problem.UNREADABLE}
+
+
+def test_file_that_the_system_makes_up_is_read_whatever_size_it_tells(reads: Reads) -> None:
+    (document,) = reads(FolderSource(["/proc/self/environ"])).documents
+    assert b"PATH=" in bytes(document.data)
+
+
+def test_link_to_itself_is_an_error_and_hides_nothing(folder: Path, reads: Reads) -> None:
+    (folder / "itself").symlink_to("itself")
+    seen = reads(FolderSource([str(folder)], follow_links=True))
+    assert seen.paths() == {"a.txt", "inner/b.txt", "inner/deep/c.log"}
+    assert [one.path for one in seen.notices] == ["itself"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

@@ -20,8 +20,9 @@ _BYTES_OF_OVERHEAD = 4096
 class FolderSource:
     """Every regular file in some folders, and files that are named themselves; `.git` is left out.
 
-    Symbolic links are noticed and not followed, unless `follow_links`; then no folder is entered twice.  A file is read
-    once, however many of the paths lead to it; one with several names (hard links) is read under each.
+    Symbolic links are noticed and not followed, unless `follow_links`; then no folder is entered twice.  A path that
+    was given is followed, and is an error when it cannot be read: it was asked for.  A file is read once, however many
+    of the paths lead to it; one with several names (hard links) is read under each.
     `exclude` are patterns as of a shell: one without `/` is for any name on the way to a file, one with a `/` for the
     path from the folder on; `*` stands for any characters, `/` too.  A folder that is excluded is not entered.
     `bytes_max` leaves out bigger files, with a notice.
@@ -38,6 +39,7 @@ class FolderSource:
     ) -> None:
         self._paths = tuple(os.fsencode(path) for path in paths)
         self._bounds = Bounds(bytes_max=bytes_max, follow_links=follow_links)
+        self._bounds_of_given = Bounds(bytes_max=bytes_max, follow_links=True, given=True)
         self._follow = follow_links
         self._excluded = _compiled(exclude)
         self._seen: set[bytes] = set()
@@ -55,10 +57,12 @@ class FolderSource:
 
     def documents(self, batch: Batch) -> Iterator[Document | Notice]:
         """Read the files of a batch."""
-        prefix = self._prefix(self._paths[int(batch[0])] if isinstance(batch[0], str) else b"")
+        root = self._paths[int(batch[0])] if isinstance(batch[0], str) else b""
+        prefix = self._prefix(root)
         for path in batch[1:]:
             if isinstance(path, bytes):
-                yield from read_file(path, readable(path[prefix:]), self._bounds)
+                bounds = self._bounds_of_given if path == root else self._bounds
+                yield from read_file(path, readable(path[prefix:]), bounds)
 
     def _prefix(self, root: bytes) -> int:
         if len(self._paths) > 1 or not os.path.isdir(root):
@@ -112,11 +116,17 @@ class FolderSource:
                 continue
             if entry.is_symlink() and not self._follow:
                 yield Notice(Problem.SKIPPED, readable(path[prefix:]), "a symbolic link")
-            elif entry.is_dir(follow_symlinks=self._follow):
+            elif self._is_folder(entry):
                 if entry.name != b".git":
                     inner.append(path)
             elif self._is_first(path):
                 yield path, _size(entry)
+
+    def _is_folder(self, entry: os.DirEntry[bytes]) -> bool:
+        try:
+            return entry.is_dir(follow_symlinks=self._follow)
+        except OSError:
+            return False  # a link to itself: reading it fails too, and says so
 
     def _enter(self, folder: bytes) -> bool:
         if not self._follow and len(self._paths) == 1:

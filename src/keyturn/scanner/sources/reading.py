@@ -16,14 +16,19 @@ _READ_BYTES_MAX = 1 << 25
 """A file that is longer is mapped, and one that is not is read: a mapped file that is cut short ends the process."""
 
 _EXTENT_GAP = 1 << 20
+_STEP = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What is read of a file: `bytes_max` 0 stands for all; a link is followed only if wanted."""
+    """What is read of a file: `bytes_max` 0 stands for all; a link is followed only if wanted.
+
+    `given` says that the file was asked for by its name: that it is none is an error.
+    """
 
     bytes_max: int = 0
     follow_links: bool = False
+    given: bool = False
 
 
 def read_file(path: bytes, shown: str, bounds: Bounds) -> Iterator[Document | Notice]:
@@ -39,12 +44,17 @@ def read_file(path: bytes, shown: str, bounds: Bounds) -> Iterator[Document | No
     try:
         status = os.fstat(descriptor)
         size = status.st_size
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode) and bounds.given:
+            yield Notice(Problem.UNREADABLE, shown, "not a regular file; what a program writes can be piped in, as `-`")
+        elif not stat.S_ISREG(status.st_mode):
             yield Notice(Problem.SKIPPED, shown, "not a regular file")
         elif bounds.bytes_max and size > bounds.bytes_max:
             yield Notice(Problem.BOUND, shown, f"{size} bytes, of which no more than {bounds.bytes_max} are read")
         elif size <= _READ_BYTES_MAX:
-            yield Document(_read(descriptor, size), shown)
+            data, cut = _read(descriptor, size)
+            yield Document(data, shown)
+            if cut:
+                yield Notice(Problem.BOUND, shown, f"it grows while it is read: {len(data)} bytes of it were scanned")
         elif status.st_blocks * 512 < size // 2:
             yield from _extents(descriptor, size, shown)
         else:
@@ -55,14 +65,16 @@ def read_file(path: bytes, shown: str, bounds: Bounds) -> Iterator[Document | No
         os.close(descriptor)
 
 
-def _read(descriptor: int, size: int) -> bytes:
-    data = os.read(descriptor, size)
+def _read(descriptor: int, size: int) -> tuple[bytes, bool]:
+    """Return what a file holds, and whether there is more: what the system makes up tells a size of 0."""
+    data = os.read(descriptor, size or _STEP)
     if len(data) == size:
-        return data
-    parts = [data]
-    while parts[-1]:
-        parts.append(os.read(descriptor, size))
-    return b"".join(parts)
+        return data, False
+    parts, total = [data], len(data)
+    while parts[-1] and total <= _READ_BYTES_MAX:
+        parts.append(os.read(descriptor, _STEP))
+        total += len(parts[-1])
+    return b"".join(parts), bool(parts[-1])
 
 
 def _extents(descriptor: int, size: int, shown: str) -> Iterator[Document]:
