@@ -279,6 +279,11 @@ def inherited_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ours}
 
 
+def own_environment() -> dict[str, str]:
+    """Return the environment that another process of this very program gets: all of this one's, with its secrets."""
+    return dict(os.environ)
+
+
 def server_url(environ: Mapping[str, str] | None = None) -> str:
     """Return the address of the server alone, for `keyturn login`: what else is set may not be there yet."""
     given = os.environ if environ is None else environ

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import pytest
+import yaml
 
 from keyturn.kernel.tokenformat import mint
 from keyturn.scanner.hooks.bypass import RECORD
 
 pytestmark = pytest.mark.slow
+
+ROOT: Final = Path(__file__).parents[2]
+PRE_COMMIT_FIELDS: Final = frozenset(
+    {"id", "name", "description", "entry", "language", "pass_filenames", "always_run", "require_serial", "stages"}
+    | {"minimum_pre_commit_version", "args", "files", "types", "verbose", "language_version"}
+)
+"""Source: pre-commit.com, "Creating new hooks"."""
 
 
 class Hand:
@@ -129,6 +140,32 @@ def test_a_key_that_is_staged_is_not_committed(hand: Hand) -> None:
     assert secret not in said
     (folder / "settings.py").write_text('KEY = os.environ["KEY"]\n')
     hand.commit(folder)
+
+
+def test_the_hook_of_the_pre_commit_framework_is_what_it_reads(hand: Hand) -> None:
+    """It installs the repository as a Python package, and runs the entry where git stands, with git's environment."""
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert (hook["id"], hook["language"], hook["entry"]) == ("keyturn", "python", "keyturn scan --staged")
+    assert (hook["pass_filenames"], hook["always_run"], hook["stages"]) == (False, True, ["pre-commit"])
+    assert hook["name"]
+    assert set(hook) <= PRE_COMMIT_FIELDS
+    program, *arguments = hook["entry"].split()
+    assert program in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+
+    folder = hand.repository("work")
+    for name in ("a", "b"):
+        (folder / name).write_text("nothing\n")
+    hand.commit(folder)
+    hooks = folder / ".git" / "hooks"
+    hooks.mkdir()
+    command = shlex.join([sys.executable, "-P", "-m", program, *arguments])
+    (hooks / "pre-commit").write_text(f'#!/bin/sh\nexport GIT_DIR="$(git rev-parse --git-dir)"\nexec {command}\n')
+    (hooks / "pre-commit").chmod(0o755)
+    (folder / "a").write_text(f"KEY={key()}\n")
+    (folder / "b").write_text("changed\n")
+    assert "a:1" in hand.git(folder, "commit", "-qam", "all", ok=False)
+    assert "a:1" in hand.git(folder, "commit", "-qm", "one", "a", ok=False)
+    hand.git(folder, "commit", "-qm", "another", "b")
 
 
 def test_nothing_of_the_repository_is_run(hand: Hand) -> None:

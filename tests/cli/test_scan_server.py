@@ -244,6 +244,21 @@ def test_what_was_found_is_kept_under_the_name_of_the_report(admin: httpx.Client
     assert found["owner"]["finding"] == kept["id"]
 
 
+def test_a_watch_reports_under_its_name_and_says_when_the_next_report_is_due(
+    admin: httpx.Client, scanning: Scanning, tmp_path: Path
+) -> None:
+    issued = issue(admin)
+    (scanning.folder / "app.py").write_text(f'KEY = "{issued["key"]}"\n')
+    watch = tmp_path / "watch.toml"
+    watch.write_text(f'[[watch]]\nname = "builds"\nfolder = "{scanning.folder}"\nevery_seconds = 600\n')
+    command = [sys.executable, "-P", "-m", "keyturn", "watch", str(watch), "--once"]
+    ended = subprocess.run(command, env=scanning.environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1, ended.stderr
+    (scan,) = scans_of(admin, "builds")
+    assert (scan["next_due_at"] > scan["reported_at"], scan["overdue"]) == (True, False)
+    assert [one["key"] for one in findings_of(admin, "builds")] == [issued["id"]]
+
+
 def test_no_value_leaves_the_scanner(
     admin: httpx.Client, server: RunningServer, between: Between, scanning: Scanning
 ) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from keyturn.config import inherited_environment
+from keyturn.config import inherited_environment, own_environment
 from keyturn.errors import ConflictError, InputError
 from keyturn.kernel.clock import Clock
 from keyturn.scanner.cache import default_folder
@@ -133,7 +133,9 @@ class _Runner:
         if place is not None and not self._stopping:
             arguments = scan_arguments(one, place, report=self._report, output=str(kept))
             # -P: a module of the folder that this runs in is never imported.
-            code = self._run([sys.executable, "-P", "-m", "keyturn", *arguments], one.timeout_seconds)
+            program = [sys.executable, "-P", "-m", "keyturn"]
+            # It asks the server, so it gets the token; git does not.
+            code = self._run([*program, *arguments], one.timeout_seconds, own_environment())
         if not self._stopping:
             self._schedule.done(one, started_at)
         outcome = Outcome(one.name, code, self._clock.boottime() - begin)
@@ -162,12 +164,13 @@ class _Runner:
         fresh.rename(mirror)
         return str(mirror)
 
-    def _run(self, command: list[str], seconds: float) -> int | None:
+    def _run(self, command: list[str], seconds: float, environment: Mapping[str, str] | None = None) -> int | None:
         """Run a program to its end; None when it took too long or could not be started."""
+        environment = self._environment if environment is None else environment
         given: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
         try:
             # In a session of its own, so that what it starts ends with it, and nobody is asked on a terminal.
-            with subprocess.Popen(command, env=self._environment, start_new_session=True, **given) as process:
+            with subprocess.Popen(command, env=environment, start_new_session=True, **given) as process:
                 self._process = process
                 if self._stopping:
                     self._signal(signal.SIGTERM)
