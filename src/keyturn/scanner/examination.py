@@ -17,7 +17,7 @@ from keyturn.scanner.context import contexts_of
 from keyturn.scanner.ignores import allowed_by
 from keyturn.scanner.lines import Lines
 from keyturn.scanner.masking import LINE_BYTES_MAX, masked, masked_line
-from keyturn.scanner.model import Certainty, Context, Document, Notice, Place
+from keyturn.scanner.model import Certainty, Context, Document, Notice, Place, Problem
 from keyturn.scanner.ruleset.model import HELD_WORD
 
 if TYPE_CHECKING:
@@ -89,29 +89,35 @@ def certainty_of(rule: Rule) -> Certainty:
     return Certainty.GENERIC if rule.generic else Certainty.PROVIDER
 
 
-def _examine_text(document: Document, engine: Engine, budget: Budget) -> Iterator[Hit]:
+def _examine_text(document: Document, engine: Engine, budget: Budget) -> Iterator[Hit | Notice]:
     data, path = document.data, "!".join((document.path, *document.members))
     found = [_found(data, one) for one in engine.detect(data, path, document.commit)]
-    found += _in_layers(document, engine, budget, path)
+    in_layers, cut = _in_layers(document, engine, budget, path)
+    found += in_layers
     if found:
         yield from _hits(document, found, engine.ruleset.inline_allow)
+    if cut:
+        yield Notice(Problem.BOUND, path, "holds more encoded text than is decoded; the rest of it was not scanned")
 
 
-def _in_layers(document: Document, engine: Engine, budget: Budget, path: str) -> list[_Found]:
+def _in_layers(document: Document, engine: Engine, budget: Budget, path: str) -> tuple[list[_Found], bool]:
+    """Return what is found in what is encoded, and whether a bound kept some of it from being decoded."""
     from keyturn.scanner.decoding.layers import decoded
 
     found: list[_Found] = []
+    cut = False
     waiting: list[tuple[Bytes, tuple[int, int] | None, tuple[str, ...]]] = [(document.data, None, ())]
     while waiting:
         data, region, encodings = waiting.pop()
         for layer in decoded(data, budget):
+            cut |= layer.cut
             where = region or (layer.start, layer.end)
             names = (*encodings, layer.encoding)
             detected = engine.detect(layer.data, path, document.commit)
             found += [_found(layer.data, one, where, names) for one in detected if one.secret_end > one.secret_start]
             if len(names) < LAYERS_MAX:
                 waiting.append((layer.data, where, names))
-    return found
+    return found, cut
 
 
 def _found(
@@ -132,8 +138,16 @@ def _kept(document: Document, found: list[_Found]) -> list[_Found]:
         for one in sorted(cluster, key=lambda each: each.order):
             if not any(_covers(other, one) for other in chosen):
                 chosen.append(one)
-        kept += [one for one in chosen if one.start >= document.lead and (not document.tail or one.start < last)]
+        kept += [one for one in chosen if _is_own(one, document.lead) and (not document.tail or one.start < last)]
     return sorted(kept, key=lambda one: (one.start, one.order))
+
+
+def _is_own(one: _Found, lead: int) -> bool:
+    """Tell whether a find is of the document that shows it, and not of the one before.
+
+    Where in an encoded text it stands is not known: one that goes over the border may show it here alone.
+    """
+    return one.start >= lead or (bool(one.encodings) and one.end > lead)
 
 
 def _clusters(found: list[_Found]) -> Iterator[list[_Found]]:

@@ -3,7 +3,7 @@ import base64
 from keyturn.scanner.contents.budget import Budget
 from keyturn.scanner.examination import Hit, examine
 from keyturn.scanner.lines import Lines
-from keyturn.scanner.model import Certainty, Document
+from keyturn.scanner.model import Certainty, Document, Notice, Problem
 from tests.scanner.scanning import NAMED, SHOP, engine, scanned, shop_key
 
 
@@ -56,3 +56,20 @@ def test_lines_are_counted_whatever_the_order_of_the_questions() -> None:
 def test_many_keys_in_one_file_are_found_in_time_that_grows_with_them() -> None:
     text = "".join(f"k{number} = shop_{number:024d}\n" for number in range(5000))
     assert len(scanned({"a.py": text}).findings) == 5000
+
+
+def test_encoded_text_that_is_not_decoded_is_told() -> None:
+    """A file with countless encoded words must not hide what comes after them."""
+    noise = b"".join(b"x%%41bcdefghijklmnop%d " % number for number in range(40))
+    data = noise + base64.b64encode(b"user:" + shop_key().encode() + b":end of it")
+    told = [*examine(Document(data, "a.txt"), engine(), Budget(layers=30))]
+    assert [(one.problem, one.path) for one in told if isinstance(one, Notice)] == [(Problem.BOUND, "a.txt")]
+    (found,) = hits(data)
+    assert found.secret == shop_key().encode()
+
+
+def test_secret_in_an_encoded_text_over_a_border_is_found_on_either_side() -> None:
+    encoded = base64.b64encode(b"first line of it\n" * 30 + shop_key().encode() + b"\nlast line\n" * 30)
+    (found,) = hits(encoded, lead=120)
+    assert found.secret == shop_key().encode()
+    assert not hits(encoded + b" rest", lead=len(encoded))

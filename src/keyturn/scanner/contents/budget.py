@@ -26,7 +26,7 @@ class Budget:
     overlap      bytes that a piece shows of each of its neighbours
     window_log   base-two logarithm of the largest window that zstandard may ask for
     xz_memory    most bytes that xz may ask for
-    layers       encoded runs that are decoded in one document
+    layers       encoded runs that are decoded in a document, for each MiB that it has
     """
 
     depth: int = 5

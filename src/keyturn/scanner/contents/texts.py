@@ -168,6 +168,7 @@ class Texts:
 
     def _document(self, data: Bytes, where: Where, line: int | None = None) -> Document:
         root = self._root
+        same = data is root.data
         return Document(
             data,
             root.path,
@@ -177,6 +178,8 @@ class Texts:
             root.committed_at,
             root.first_line if line is None else line,
             where.contexts,
+            lead=root.lead if same else 0,
+            tail=root.tail if same else 0,
             lines=where.lines,
         )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,7 +50,7 @@ _STRING: Final = re.compile(rb"[^\n]{12,}")
 class Layer:
     """What an encoded run says, and where in its parent the run stands; offsets are half open.
 
-    `cut` when a bound was hit and `data` is only the beginning.
+    `cut` when a bound was hit: `data` may be only the beginning, or be followed by runs that are not given.
     """
 
     data: bytes
@@ -63,19 +63,21 @@ class Layer:
 def decoded(data: Bytes, budget: Budget) -> Iterator[Layer]:
     """Give the runs of a text that are encoded, decoded by one step each; call it again on what it gives.
 
-    No two of them overlap.  Whatever the bytes are, nothing is raised, and the time is linear in them.
+    No two of them overlap.  When there are more than there may be, the last one is `cut`.
+    Whatever the bytes are, nothing is raised, and the time is linear in them.
     """
     search = _expression().search
     place = 0
-    count = 0
+    count, most = 0, budget.layers * (1 + (len(data) >> 20))
     while found := search(data, place):
         start, end = found.span()
         layer, place = _layer(data, start, end, place, budget)
         if layer is not None:
-            yield layer
             count += 1
-            if count >= budget.layers:
+            if count > most:
+                yield replace(layer, cut=True)
                 return
+            yield layer
 
 
 @cache
