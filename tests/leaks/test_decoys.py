@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from keyturn.access.caller import Credentials
 from keyturn.access.door import Operation
-from keyturn.leaks import decoy_watch
+from keyturn.kernel.clock import rfc3339
 from keyturn.leaks.decoy_watch import DecoyWatch
 from keyturn.leaks.decoys import DecoyService
 from keyturn.storage.schema import key_version
@@ -133,15 +133,14 @@ async def test_a_decoy_that_fails_silences_no_other(garden: Garden, monkeypatch:
     first, second = await garden.plant("one"), await garden.plant("two")
     for made in (first, second):
         await garden.verify(made.keyspace_key, at=1.0)
-    working = decoy_watch.rfc3339
     failures = iter([True])
 
     def failing(at: float) -> str:
         if next(failures, False):
             raise ValueError("a bug of our own")
-        return working(at)
+        return rfc3339(at)
 
-    monkeypatch.setattr(decoy_watch, "rfc3339", failing)
+    monkeypatch.setattr("keyturn.leaks.decoy_watch.rfc3339", failing)
 
     assert [await garden.watch.look_once() for _ in range(3)] == [1, 1, 0]
     assert garden.watch.health.failures == 1

@@ -7,6 +7,7 @@ from keyturn.errors import UnavailableError
 from keyturn.kernel.secret import Secret
 from keyturn.keys import lifecycle
 from keyturn.leaks import responding
+from keyturn.leaks.model import ReportedOutside
 from keyturn.storage.change_log import drop_older
 from keyturn.storage.schema import change
 from keyturn.wire.keys import RevokeKey, RotateKey
@@ -478,3 +479,66 @@ async def test_a_partners_report_says_where_and_is_the_systems(station: Station)
     assert key not in detail.finding.masked
     (leaf,) = await station.desk.leaves("system.leak_report")
     assert leaf["resource"] == f"finding/{told.finding}"
+
+
+async def shown_by_its_holder(station: Station, key: str) -> ReportedOutside:
+    """Report a key as whoever holds it does."""
+    return await station.leaks.reported_outside(
+        station.desk.founded.workspace.id,
+        origin="possession",
+        presented=Secret(key),
+        place={"path": "https://paste.example.com/1"},
+        source="possession",
+    )
+
+
+@pytest.mark.parametrize("decision", ["dismiss", "accept"])
+async def test_a_key_that_its_holder_shows_is_revoked_whatever_was_decided_before(
+    station: Station, decision: str
+) -> None:
+    """A scan's place can be harmless; that somebody outside holds the key cannot."""
+    await station.desk.keyspace()
+    _, key = await station.key()
+    (told,) = await station.report(reported(key))
+    await decide(station, told.id, decision)
+
+    shown = await shown_by_its_holder(station, key)
+    await station.respond()
+
+    assert (shown.finding, shown.state, shown.action) == (told.id, "open", "revoke")
+    assert await station.desk.verdict(key) == "REVOKED"
+    assert "reopened" in await station.history(told.id)
+
+
+async def test_a_key_that_its_holder_shows_does_not_wait_for_another_policys_grace(station: Station) -> None:
+    await station.desk.keyspace()
+    _, key = await station.key()
+    applies = {"certainties": ["own"], "origins": ["scan"]}
+    await station.policy(applies=applies, after_seconds=3600)
+    (told,) = await station.report(reported(key))
+    await station.respond()
+    assert await station.desk.verdict(key) == "VALID"
+
+    await shown_by_its_holder(station, key)
+    await station.report(reported(key))
+    await station.respond()
+
+    assert await station.desk.verdict(key) == "REVOKED"
+    assert await station.standing(told.id) == ("rotated", "revoke", "done")
+
+
+async def test_an_action_that_was_refused_stands_in_the_way_of_no_other(station: Station) -> None:
+    """Regression: after a policy whose author had lost the right, not even the holder's word ended the key."""
+    await station.desk.keyspace()
+    _, key = await station.key()
+    applies = {"certainties": ["own"], "origins": ["scan"]}
+    policy = await station.policy(applies=applies)
+    (told,) = await station.report(reported(key))
+    await station.policies.delete(station.admin, policy.name)
+    await station.respond()
+    assert await station.standing(told.id) == ("open", "revoke", "refused")
+
+    await shown_by_its_holder(station, key)
+    await station.respond()
+
+    assert await station.desk.verdict(key) == "REVOKED"

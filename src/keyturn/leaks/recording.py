@@ -3,7 +3,8 @@
     sighting -> match -> the finding of that value, new or known -> its place -> the policy that counts -> an action
 
 One value is one finding, whatever the number of its places and of its reports.  What is known of it follows the last
-report that the server could match.  A finding that a person has dismissed or accepted stays so.
+report that the server could match.  A finding that a person has dismissed or accepted stays so, unless somebody shows
+the key itself.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Recording:
             if name not in drafts:
                 drafts[name] = _draft(op, stored.get(name), name, sighting, known, origin)
             draft = drafts[name]
-            _refresh(op, draft, sighting, known)
+            _refresh(op, draft, sighting, known, origin)
             _respond(op, draft, policies, origin, known, sighting)
         places = [(drafts[name].now, _scrubbed(one.place)) for name, one in zip(names, sightings, strict=True)]
         _keep(op, list(drafts.values()), store.see_places(op.connection, source, places, op.now))
@@ -143,7 +144,7 @@ def _draft(
     return _Draft(None, made, [event_of(op, "reported", {"origin": str(origin)})], told=True)
 
 
-def _refresh(op: Operation, draft: _Draft, sighting: Sighting, known: Known | None) -> None:
+def _refresh(op: Operation, draft: _Draft, sighting: Sighting, known: Known | None, origin: Origin) -> None:
     """Bring a finding up to what is known of it now."""
     found = replace(draft.now, last_seen_at=op.now)
     if known is not None:
@@ -152,8 +153,10 @@ def _refresh(op: Operation, draft: _Draft, sighting: Sighting, known: Known | No
         found = replace(found, certainty=_claimed(sighting))
     until = found.accepted_until
     over = found.state is FindingState.ACCEPTED and until is not None and until <= op.now
-    if known is not None and known.works and found.state is FindingState.ROTATED:
-        over = True
+    if known is not None and known.works:
+        # Whoever shows the key has it: that it was dismissed, or taken on as a risk, was about less than that.
+        shown = origin is Origin.POSSESSION and found.state in {FindingState.FALSE_POSITIVE, FindingState.ACCEPTED}
+        over = over or shown or found.state is FindingState.ROTATED
     if over:
         found = rules.moved(found, FindingState.OPEN, op.now)
         draft.events.append(event_of(op, "reopened"))
@@ -174,14 +177,15 @@ def _respond(
 ) -> None:
     """Set what is done about a finding, if this place of it asks for more than was done or is to be done."""
     found = draft.now
-    if found.state not in OPEN_STATES:
+    # What was known and is gone altogether is ended by nobody any more.
+    if found.state not in OPEN_STATES or (known is None and found.certainty in KNOWN):
         return
     policy = rules.applying(policies, origin, known, found.certainty, sighting.place, sighting.environment)
     action = LeakAction.NOTIFY if policy is None else policy.action
     name, after = ("", 0) if policy is None else (policy.id, policy.after_seconds)
     if policy is None and origin is Origin.POSSESSION and known is not None and known.certainty is Certainty.OWN:
         action, name = LeakAction.REVOKE, POSSESSION_POLICY
-    if not rules.is_stronger(action, found.action):
+    if not rules.replaces(action, name, op.now + after, found):
         return
     draft.told = True
     if action is LeakAction.NOTIFY:

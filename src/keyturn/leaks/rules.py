@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from keyturn.errors import ConflictError, InputError
 from keyturn.kernel.match import check_pattern, matches
-from keyturn.leaks.model import KNOWN, OPEN_STATES
+from keyturn.leaks.model import KNOWN, OPEN_STATES, POSSESSION_POLICY
 from keyturn.wire.actions import Action
 from keyturn.wire.leaks import ActionState, Certainty, Decision, FindingState, LeakAction
 
@@ -181,6 +181,20 @@ def check_scope(scope: PolicyScope, action: LeakAction) -> None:
 def is_stronger(action: str, than: str) -> bool:
     """Tell whether an action does more than another one."""
     return _STRENGTH.get(action, 0) > _STRENGTH.get(than, 0)
+
+
+def replaces(action: LeakAction, policy: str, due_at: float, of: Finding) -> bool:
+    """Tell whether an action that is asked for takes the place of what was done, or is to be done, about a finding.
+
+    It does when it does more, or the same sooner.  What was refused or given up counts for no more than that somebody
+    was told, unless it is the same policy that asks again; the holder of the key may ask again.
+    """
+    asked_anew = policy != of.policy or policy == POSSESSION_POLICY
+    stuck = of.action_state in {ActionState.REFUSED, ActionState.FAILED} and asked_anew
+    if is_stronger(action, LeakAction.NOTIFY if stuck else of.action):
+        return True
+    # One that was tried already waits for its next try: reports must not begin its tries anew.
+    return action == of.action and of.due_at is not None and not of.attempts and due_at < of.due_at
 
 
 def retry_at(attempts: int, now: float) -> float | None:
