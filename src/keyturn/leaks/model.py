@@ -204,3 +204,5 @@ class ReportedOutside:
     environment: str = ""
     action: str = ""
     action_state: ActionState = ActionState.NONE
+    is_ending: bool = False
+    """Whether an action that lets it in no more is due at this moment."""

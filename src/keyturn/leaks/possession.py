@@ -4,12 +4,15 @@
     report    a finding; and, unless a leak policy of its workspace says otherwise, the key is revoked
 
 Only keys of our own format are looked at, since their public id says which workspace they are of.  A wrong key is
-answered like one that there never was.  Asking is bounded for each network, as failed logins are.
+answered like one that there never was.  Bounded for each network, as failed logins are, is showing keys that are not
+ours, and reporting: who holds one key could have it written down any number of times.  Reports of one key follow one
+another by a minute, whoever makes them; those in between are answered, and not filed again.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
@@ -20,7 +23,7 @@ from keyturn.leaks.matching import Question
 from keyturn.logins.throttle import Throttle
 from keyturn.storage.schema import issued_key, key_version
 from keyturn.wire.leak_intakes import ShownKey
-from keyturn.wire.leaks import Certainty, LeakAction, Origin
+from keyturn.wire.leaks import Certainty, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +39,11 @@ SOURCE: Final = "possession"
 WAIT_SECONDS: Final = 5.0
 """How long an answer waits for the revocation that it is about."""
 LOOK_SECONDS: Final = 0.1
+WAITING_MAX: Final = 16
+"""How many answers wait at once; further ones say how it stands at that moment."""
+AGAIN_SECONDS: Final = 60.0
+"""For how long a report of the same key is not filed again."""
+REMEMBERED_MAX: Final = 4096
 
 
 class PossessionService:
@@ -58,6 +66,9 @@ class PossessionService:
         self._reports = reports
         self._boottime = boottime
         self._throttle = Throttle(boottime)
+        self._reporting = Throttle(boottime)
+        self._filed: OrderedDict[str, float] = OrderedDict()
+        self._waiting = 0
         self._wait_seconds = wait_seconds
 
     def require_open(self) -> None:
@@ -81,25 +92,48 @@ class PossessionService:
         """Report a key; answers when it is revoked, if it is to be, or after 5 seconds; raises like `check`."""
         self.require_open()
         self._throttle.check(ip, SOURCE)
+        self._reporting.check(ip, SOURCE)
+        # Counted before anything is awaited: requests at once are as many as those one after another.
+        self._reporting.failed(ip, SOURCE)
         found = await self._find(key)
         if found is None:
             self._throttle.failed(ip, SOURCE)
             return ShownKey(ours=False)
         workspace, works, version = found
-        filed = await self._reports.reported_outside(
-            workspace, origin=Origin.POSSESSION, presented=key, place={"path": where}, source=SOURCE, ip=ip
-        )
-        if works and filed.action in {LeakAction.REVOKE, LeakAction.DISABLE}:
-            works = await self._still_works(key)
+        if self._begins(version):
+            try:
+                filed = await self._reports.reported_outside(
+                    workspace, origin=Origin.POSSESSION, presented=key, place={"path": where}, source=SOURCE, ip=ip
+                )
+            except BaseException:
+                self._filed.pop(version, None)
+                raise
+            if works and filed.is_ending:
+                works = await self._still_works(key)
         return ShownKey(ours=True, works=works, id=version, reported=True, revoked=not works)
 
+    def _begins(self, version: str) -> bool:
+        """Take a report of a version on; False when one was filed a moment ago."""
+        now, at = self._boottime(), self._filed.pop(version, None)
+        again = at is not None and now - at < AGAIN_SECONDS
+        self._filed[version] = now if at is None or not again else at
+        if len(self._filed) > REMEMBERED_MAX:
+            self._filed.popitem(last=False)
+        return not again
+
     async def _still_works(self, key: Secret) -> bool:
-        until = self._boottime() + self._wait_seconds
-        while self._boottime() < until:
-            found = await self._find(key)
-            if found is None or not found[1]:
-                return False
-            await asyncio.sleep(LOOK_SECONDS)
+        if self._waiting >= WAITING_MAX:
+            return True
+        self._waiting += 1
+        try:
+            until = self._boottime() + self._wait_seconds
+            while self._boottime() < until:
+                found = await self._find(key)
+                if found is None or not found[1]:
+                    return False
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            self._waiting -= 1
         return True
 
     async def _find(self, key: Secret) -> tuple[str, bool, str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, quote_plus
 
 from keyturn.access.caller import Resource
 from keyturn.access.moments import epoch_of, require_revision
@@ -13,6 +14,7 @@ from keyturn.errors import not_found
 from keyturn.kernel import tokenformat
 from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.ids import is_id, new_id
+from keyturn.kernel.redact import REDACTED, scrub
 from keyturn.leaks import rules, store
 from keyturn.leaks.answers import finding_detail, finding_info, finding_reported, leak_match, scan_info
 from keyturn.leaks.matching import Question
@@ -28,6 +30,7 @@ from keyturn.wire.leaks import (
     FindingDetail,
     FindingFilter,
     FindingPage,
+    LeakAction,
     LeakMatches,
     LeakScanPage,
     Origin,
@@ -37,12 +40,14 @@ from keyturn.wire.leaks import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sqlalchemy import Connection
+
     from keyturn.access.caller import Credentials
     from keyturn.access.door import Door, Operation
     from keyturn.audit.leaf import Detail
     from keyturn.kernel.secret import Secret
     from keyturn.leaks.matching import Matching
-    from keyturn.leaks.model import Finding, Taken
+    from keyturn.leaks.model import Finding, Known, Taken
     from keyturn.leaks.throttle import Throttle
     from keyturn.storage.transaction import Transaction
     from keyturn.wire.leaks import DecideFinding, LeakMatch, MatchLeaks, ReportedFinding, ReportFindings
@@ -144,15 +149,23 @@ class LeakService:
         sighting = _outside(presented, place, source, whence)
         question = Question(sighting.sha256, sighting.version, sighting.length)
 
+        def known(connection: Connection, now: float) -> Known | None:
+            answer = self._matching.match(connection, workspace, [question], now).get(0)
+            return None if answer is None else answer.known
+
         def work(transaction: Transaction) -> ReportedOutside:
             op = system_operation(transaction, workspace, ip=ip)
-            answer = self._matching.match(op.connection, workspace, [question], op.now).get(0)
-            if answer is None:
+            found = known(op.connection, op.now)
+            if found is None:
                 return ReportedOutside(matched=False)
             (taken,) = self._recording.take(op, source, whence, [sighting], Action.SYSTEM_LEAK_REPORT)
-            return _told(taken.finding, answer.known.works)
+            return _told(taken.finding, op.now, working=found.works)
 
-        return (await self._door.database.write(work)).value
+        # Looked at first: what somebody outside has made up must not cost a write.
+        database = self._door.database
+        if await database.read(lambda connection: known(connection, database.clock.now())) is None:
+            return ReportedOutside(matched=False)
+        return (await database.write(work)).value
 
     async def show(self, credentials: Credentials, finding_id: str) -> FindingDetail:
         """Show a finding with the places it was seen at last, and its history."""
@@ -318,9 +331,9 @@ def _outside(presented: Secret, place: Mapping[str, Any], source: str, origin: O
     parsed = tokenformat.parse(text)
     line = place.get("line", 0)
     where = Place(
-        path=str(place.get("path") or place.get("url") or source)[:_TEXT_MAX],
+        path=_without(text, str(place.get("path") or place.get("url") or source)),
         line=line if isinstance(line, int) and line >= 0 else 0,
-        commit=str(place.get("commit", ""))[:_TEXT_MAX],
+        commit=_without(text, str(place.get("commit", ""))),
         # What a partner has found, everybody can find.
         contexts=("public",) if origin is Origin.PARTNER else (),
     )
@@ -335,7 +348,15 @@ def _outside(presented: Secret, place: Mapping[str, Any], source: str, origin: O
     )
 
 
-def _told(found: Finding, working: bool) -> ReportedOutside:  # noqa: FBT001 -- one of the fields
+def _without(value: str, where: str) -> str:
+    """Return where a value was found as it may be kept: without the value, and without what a terminal would obey."""
+    for written in {value, quote(value), quote(value, safe=""), quote_plus(value)}:
+        where = where.replace(written, REDACTED)
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in scrub(where))[:_TEXT_MAX]
+
+
+def _told(found: Finding, now: float, *, working: bool) -> ReportedOutside:
+    ends = found.action in {LeakAction.DISABLE, LeakAction.REVOKE}
     return ReportedOutside(
         matched=True,
         finding=found.id,
@@ -348,4 +369,5 @@ def _told(found: Finding, working: bool) -> ReportedOutside:  # noqa: FBT001 -- 
         environment=found.environment,
         action=found.action,
         action_state=found.action_state,
+        is_ending=ends and found.due_at is not None and found.due_at <= now,
     )
