@@ -40,7 +40,8 @@ def blurred(node: Node, *, cut: bool = True) -> Node:
     if not isinstance(node, Sequence):
         return node
     # Of the parts from here on, `without_tail` may drop some.
-    end = max((at for at, part in enumerate(node.parts) if without_tail(part)[0]), default=0) if cut else None
+    last = range(len(node.parts) - 1, -1, -1)
+    end = next((at for at in last if without_tail(node.parts[at])[0]), 0) if cut else None
     parts: list[Node] = []
     run: list[tuple[Node, _Blur]] = []
     for at, part in enumerate(node.parts):
