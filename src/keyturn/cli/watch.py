@@ -45,7 +45,9 @@ _STATES: Final = {0: "clean", 1: "findings"}
 @click.option("--once", is_flag=True, help="Scan what is due now, and end.")
 @click.option("--report/--no-report", default=True, help="Report to the server, each under the name of its watch.")
 @click.option(
-    "--state", type=click.Path(path_type=Path, file_okay=False), help="Where mirrors and the schedule are kept."
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where mirrors, the schedule and the last reports are kept.",
 )
 def watch(*, file: Path, once: bool, report: bool, state: Path | None) -> int:
     """Scan the repositories and folders of a watch FILE, each when it is due, until stopped.
