@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from keyturn.cli.scan import ScanOptions
+from keyturn.cli.scan_setup import judged_by
+from keyturn.errors import InputError
+from tests.scanner.scanning import shop_key
 
 RULES = """
 [[rule]]
@@ -74,3 +81,35 @@ def test_a_server_whose_settings_cannot_be_read_refuses_the_push(place: Place) -
     done = place.run(sys.executable, "-P", "-m", "keyturn", "hooks", "run", "pre-receive", given=lines)
     assert done.returncode == 2
     assert "cannot be read" in done.stderr
+
+
+def test_a_report_names_the_policy_of_what_was_scanned(place: Place) -> None:
+    """What is scanned may say what may pass: whoever reads that nothing was found has to see that it did."""
+    (place.folder / ".keyturn").mkdir()
+    (place.folder / ".keyturn/leaks.toml").write_text('version = 1\n[[rule]]\nverdict = "allow"\n')
+    (place.folder / "a.py").write_text(shop_key())
+    done = place.scan(".")
+    assert done.returncode == 0
+    assert "1 judged before or allowed" in done.stdout
+    assert f"note: judged by {place.folder}/.keyturn/leaks.toml" in done.stdout
+    told = json.loads(place.scan(".", "--format", "json").stdout)
+    assert told["judged_by"] == [f"{place.folder}/.keyturn/leaks.toml"]
+
+
+def test_a_policy_of_another_user_above_what_is_scanned_is_refused(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In /tmp anybody may make a `.keyturn` that lets everything pass."""
+    (place.home / ".keyturn").mkdir()
+    (place.home / ".keyturn/leaks.toml").write_text('version = 1\n[[rule]]\nverdict = "allow"\n')
+    options = ScanOptions(paths=(str(place.folder),))
+    assert judged_by(options)
+    real = Path.stat
+    other = os.stat_result((0o100644, 1, 1, 1, os.geteuid() + 1, 0, 0, 0, 0, 0))
+
+    def stat(path: Path, **given: Any) -> os.stat_result:
+        return other if path.name == "leaks.toml" else real(path, **given)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with pytest.raises(InputError, match="belongs to another user"):
+        judged_by(options)

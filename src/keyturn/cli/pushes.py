@@ -74,7 +74,7 @@ def received(given: str) -> int:
 def sent(given: str, arguments: tuple[str, ...]) -> int:
     """Judge what a push would publish, by the policy and baseline of the work tree."""
     from keyturn.cli.scan import ScanOptions, show
-    from keyturn.cli.scan_setup import prepare
+    from keyturn.cli.scan_setup import judged_by, prepare
     from keyturn.scanner.sources.git import PushSource, open_repository
 
     new = new_objects(read_pushed(given))
@@ -90,6 +90,7 @@ def sent(given: str, arguments: tuple[str, ...]) -> int:
         repository.close()
     if not report.findings and not errors_of(report):
         return CLEAN
+    report.judged_by = judged_by(ScanOptions())
     show(report, ScanOptions())
     if any(finding.verdict == "block" for finding in report.findings):
         return FOUND

@@ -114,7 +114,7 @@ def scan(**given: Any) -> int:  # noqa: ANN401 -- click checked the types
 
 
 def _scan(options: ScanOptions) -> int:
-    from keyturn.cli.scan_setup import prepare
+    from keyturn.cli.scan_setup import judged_by, prepare
     from keyturn.scanner.running import errors_of, scan
 
     _check(options)
@@ -123,6 +123,7 @@ def _scan(options: ScanOptions) -> int:
         report = scan(prepared.source, prepared.engine, prepared.settings)
     finally:
         prepared.close()
+    report.judged_by = judged_by(options)
     if prepared.known is not None:
         prepared.known(report)
     failed = bool(errors_of(report, strict=options.strict))

@@ -121,19 +121,40 @@ def write_whole(name: str, text: str, *, private: bool = False) -> None:
 
 def root_of(options: ScanOptions) -> Path:
     """Return the folder whose `.keyturn` counts: the top of the repository that is scanned, or what is scanned."""
-    given = Path(options.paths[0]) if options.paths and options.paths[0] != "-" else Path()
-    start = given if given.is_dir() else given.parent
+    start = _start(options)
     for folder in (start.absolute(), *start.absolute().parents):
         if (folder / FOLDER).is_dir() or (folder / ".git").exists():
             return folder
     return start
 
 
+def _start(options: ScanOptions) -> Path:
+    given = Path(options.paths[0]) if options.paths and options.paths[0] != "-" else Path()
+    return given if given.is_dir() else given.parent
+
+
 def _setting(given: str | None, options: ScanOptions, name: str) -> Path | None:
     if given is not None:
         return Path(given)
-    found = root_of(options) / FOLDER / name
-    return found if found.is_file() else None
+    root = root_of(options)
+    found = root / FOLDER / name
+    if not found.is_file():
+        return None
+    if hasattr(os, "geteuid") and found.stat().st_uid not in {os.geteuid(), 0, _start(options).stat().st_uid}:
+        # Anybody may put a folder into a folder above that is everybody's, such as /tmp.
+        raise InputError(
+            f"{found} belongs to another user, and would say what may pass",
+            field=str(found),
+            hint="name the file that counts by --policy or --baseline, or take its ownership",
+        )
+    return found
+
+
+def judged_by(options: ScanOptions) -> list[str]:
+    """Return the files that say what may stand where and what was judged before: what they let pass is no accident."""
+    baseline = options.write_baseline or options.baseline
+    found = (_setting(options.policy, options, POLICY_NAME), _setting(baseline, options, BASELINE_NAME))
+    return [str(path) for path in found if path is not None]
 
 
 def _policy(options: ScanOptions) -> Policy:

@@ -169,13 +169,15 @@ class Finding:
 class Report:
     """What a run found; `ignored` were judged before, by a baseline or a comment, or are allowed by the policy.
 
-    `stale` are fingerprints of the baseline that were not found any more.
+    `stale` are fingerprints of the baseline that were not found any more.  `judged_by` names the files of policy and
+    baseline, which may be a part of what was scanned.
     """
 
     findings: list[Finding] = field(default_factory=list)
     ignored: list[Finding] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
+    judged_by: list[str] = field(default_factory=list)
     documents: int = 0
     bytes: int = 0
     seconds: float = 0.0

@@ -1,6 +1,7 @@
 """Everything there is, as one JSON document.
 
-    {"version": 1, "tool": {}, "summary": {}, "findings": [], "ignored": [], "notices": [], "stale": []}
+    {"version": 1, "tool": {}, "summary": {}, "findings": [], "ignored": [], "notices": [], "stale": [],
+     "judged_by": []}
 
 Within a version fields are added and never renamed or removed; the fields are listed in `docs/guides/scan.md`.
 """
@@ -44,6 +45,7 @@ def render(report: Report, options: Options) -> str:
             for one in report.notices
         ],
         "stale": report.stale,
+        "judged_by": report.judged_by,
     }
     # ASCII alone, so that no text of a scanned file can disturb who reads it.
     return json.dumps(document, indent=2) + "\n"

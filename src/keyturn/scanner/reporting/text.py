@@ -30,6 +30,7 @@ def render(report: Report, options: Options) -> str:
     lines = [line for finding in report.findings for line in (*_finding(finding, options), "")]
     lines += _notices(report, options)
     lines += _stale(report)
+    lines += [f"note: judged by {printable(one)}" for one in report.judged_by]
     lines.append(_summary(report, options))
     return "\n".join(lines) + "\n"
 
