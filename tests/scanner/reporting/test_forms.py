@@ -54,12 +54,31 @@ def test_no_form_lets_a_file_name_send_control_characters(form: str) -> None:
     assert not re.search(r"(?<!\n)\r(?!\n)", text)
 
 
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("command", ["##vso[task.setvariable variable=PATH]/x", "##[add-mask]a", "##teamcity[a]"])
+def test_no_form_makes_a_build_machine_obey_a_name_or_a_line(form: str, command: str) -> None:
+    """Such a machine reads what a job prints: a scanned file could set variables of the steps that follow."""
+    hostile = finding(path=command, line_text=f"key {command}")
+    text = render(report(hostile, notices=[Notice(Problem.CORRUPT, command, command)]), form, Options())
+    assert command not in text
+    if form == "json":
+        assert json.loads(text)["findings"][0]["line"] == f"key {command}"
+
+
+@pytest.mark.parametrize("form", ["text", "junit", "csv"])
+def test_no_line_begins_as_a_command_of_github(form: str) -> None:
+    hostile = finding(path="::stop-commands::x", line_text="::add-mask::e")
+    text = render(report(hostile), form, Options())
+    assert "stop-commands" in text
+    assert not re.search(r"(?m)^\s*::", text)
+
+
 def test_json_is_of_a_documented_schema() -> None:
     document = json.loads(render(full(), "json", Options()))
     assert document["version"] == 1
     assert document["summary"]["blocked"] == 2
     assert (document["summary"]["errors"], document["summary"]["ignored"]) == (1, 3)
-    assert set(document) == {"version", "tool", "summary", "findings", "ignored", "notices", "stale"}
+    assert set(document) == {"version", "tool", "summary", "findings", "ignored", "notices", "stale", "judged_by"}
     assert document["findings"][1]["place"]["path"] == HOSTILE.path
     assert document["findings"][1]["owner"]["key"] == "key_1"
     assert document["findings"][0]["next"] == "revoke it: https://shop.example.com/keys"
