@@ -13,7 +13,7 @@ settings.load_profile("keyturn")
 
 
 @pytest.fixture(scope="session")
-def rules_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_rules_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where engines and programs keep compiled rules, as XDG_CACHE_HOME: one folder for all workers of a run.
 
     The rules that ship with Keyturn are there already, because compiling them takes seconds.

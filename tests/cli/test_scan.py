@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,13 +28,35 @@ counter_examples = ["key = shop_{{alnum:23}}"]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def environment_of(home: Path) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+    }
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory, shared_rules_cache: Path) -> Path:
+    """Return a cache that a first run left behind: the shipped rules and ours, compiled."""
+    home = tmp_path_factory.mktemp("first")
+    shutil.copytree(shared_rules_cache / "keyturn", home / "cache" / "keyturn")
+    (home / "rules.toml").write_text(RULES)
+    (home / "scanned").mkdir()
+    command = [sys.executable, "-m", "keyturn", "scan", "--rules", "../rules.toml"]
+    subprocess.run(command, cwd=home / "scanned", env=environment_of(home), capture_output=True, check=True)
+    return home / "cache"
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path, compiled: Path) -> Run:
     """Return what runs `keyturn` in an empty folder, with rules that are read fast, and a cache of its own."""
     (tmp_path / "rules.toml").write_text(RULES)
     folder = tmp_path / "scanned"
     folder.mkdir()
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_CONFIG_GLOBAL": os.devnull}
+    shutil.copytree(compiled, tmp_path / "cache")
+    environment = environment_of(tmp_path)
 
     def run(*arguments: str, given: bytes = b"", rules: bool = True) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "keyturn", *arguments]

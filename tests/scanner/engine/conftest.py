@@ -12,6 +12,6 @@ from keyturn.scanner.engine.open import open_engine
 
 
 @pytest.fixture(scope="session", params=["hyperscan", "keywords"])
-def engine(request: pytest.FixtureRequest, rules_cache: Path) -> Engine:
+def engine(request: pytest.FixtureRequest, shared_rules_cache: Path) -> Engine:
     """Return an engine of the shipped rules; every test runs with hyperscan and without."""
-    return open_engine(cache=Cache(rules_cache / "keyturn"), fallback=request.param == "keywords")
+    return open_engine(cache=Cache(shared_rules_cache / "keyturn"), fallback=request.param == "keywords")

@@ -27,8 +27,8 @@ def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
 
 
-def test_a_warm_start_reads_no_rule_file(rules_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shared = Cache(rules_cache / "keyturn")
+def test_a_warm_start_reads_no_rule_file(shared_rules_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = Cache(shared_rules_cache / "keyturn")
     cold = open_engine(cache=shared)
 
     def refuse() -> None:

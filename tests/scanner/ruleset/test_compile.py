@@ -77,12 +77,12 @@ def hits(database: Any, text: bytes) -> set[int]:
 
 
 @pytest.fixture(scope="module", name="database")
-def patterns_as_they_stand(rules_cache: Path) -> Any:
+def patterns_as_they_stand(shared_rules_cache: Path) -> Any:
     """Return the patterns in hyperscan, compiled by the worker that asks first."""
-    kept = Cache(rules_cache / "as-they-stand")
+    kept = Cache(shared_rules_cache / "as-they-stand")
     expressions = [rule.regex.encode() for rule in with_regex()]
     name = hashlib.sha256(b"\0".join(expressions)).hexdigest()
-    with (rules_cache / "as-they-stand.lock").open("w") as lock:
+    with (shared_rules_cache / "as-they-stand.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if kept.read(name) is None:
             made = hyperscan.Database()
