@@ -127,7 +127,6 @@ class Finding:
     accepted_until: float | None
     closed_at: float | None
     due_at: float | None
-    claimed_until: float
     attempts: int
     last_error: str | None
     action: str

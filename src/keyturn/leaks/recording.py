@@ -133,7 +133,6 @@ def _draft(
         accepted_until=None,
         closed_at=op.now if closed else None,
         due_at=None,
-        claimed_until=0.0,
         attempts=0,
         last_error=None,
         action="",

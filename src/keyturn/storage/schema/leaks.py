@@ -46,7 +46,6 @@ class _Finding(TypedColumns):
     accepted_until: Named[float | None] = Column(Double)
     closed_at: Named[float | None] = Column(Double)
     due_at: Named[float | None] = Column(Double)
-    claimed_until: Named[float] = Column(Double)
     attempts: Named[int] = Column(Integer)
     last_error: Named[str | None] = Column(Text)
     action: Named[str] = Column(Text)

@@ -43,7 +43,6 @@ def upgrade() -> None:
         sa.Column("accepted_until", sa.Double(), nullable=True),
         sa.Column("closed_at", sa.Double(), nullable=True),
         sa.Column("due_at", sa.Double(), nullable=True),
-        sa.Column("claimed_until", sa.Double(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("action", sa.Text(), nullable=False),
