@@ -11,7 +11,7 @@ from keyturn.leaks.model import ReportedOutside
 from keyturn.storage.change_log import drop_older
 from keyturn.storage.schema import change
 from keyturn.wire.keys import RevokeKey, RotateKey
-from keyturn.wire.leaks import UpdateLeakPolicy
+from keyturn.wire.leaks import Certainty, PolicyScope, UpdateLeakPolicy
 from keyturn.wire.secrets import SelectVersions
 from tests.leaks.station import LONG, Station, reported
 from tests.leaks.test_findings import decide
@@ -212,7 +212,7 @@ async def test_an_author_who_lost_the_right_starts_no_action(station: Station) -
     assert leaf["detail"]["action_state"] == "refused"
 
 
-@pytest.mark.parametrize("how", ["disabled", "deleted", "softened"])
+@pytest.mark.parametrize("how", ["disabled", "deleted", "softened", "narrowed"])
 async def test_an_action_whose_policy_no_longer_stands_is_left_to_a_person(station: Station, how: str) -> None:
     await station.desk.keyspace()
     who, writer = await station.desk.hire("writer", ("leak_policy.*", "leak_policy/*"), ("key.revoke", "key/*"))
@@ -222,6 +222,9 @@ async def test_an_action_whose_policy_no_longer_stands_is_left_to_a_person(stati
         await station.desk.access.principals.disable(station.admin, who)
     elif how == "deleted":
         await station.policies.delete(station.admin, "rule")
+    elif how == "narrowed":
+        applies = PolicyScope(certainties=(Certainty.OWN,), keyspaces=("billing",))
+        await station.policies.update(writer, "rule", UpdateLeakPolicy(applies=applies))
     else:
         await station.policies.update(writer, "rule", UpdateLeakPolicy(action="notify"))  # type: ignore[arg-type]
 

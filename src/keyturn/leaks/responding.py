@@ -8,7 +8,8 @@
 An action changes nothing but the database, so it is one unit of work together with its record: killed at any moment it
 was done or it was not.  It is done only to a finding that is still open and still due, so two leaders do it once.
 
-    the author may no longer do it, or the policy is gone    refused: a person has to act
+    the author may no longer do it, the policy is gone
+    or is not for the key any more                           refused: a person has to act
     it fails                                                 tried again after 1 s, 5 s, 30 s ... 2 h, then given up
 """
 
@@ -30,7 +31,7 @@ from keyturn.leaks import policy_store, rules, standing, store
 from keyturn.leaks.closing import bring_in_line, would_change
 from keyturn.leaks.model import OPEN_STATES, POSSESSION_POLICY
 from keyturn.leaks.policies import may_respond
-from keyturn.leaks.recording import event_of, notice_of
+from keyturn.leaks.recording import event_of, notice_of, with_known
 from keyturn.storage.change_log import read_changes, read_head
 from keyturn.storage.leadership import Leadership
 from keyturn.storage.transaction import ChangeKind
@@ -283,10 +284,14 @@ def _refusal(op: Operation, found: Finding, policy: Policy | None) -> str | None
         return "the policy was deleted"
     if policy.action is LeakAction.NOTIFY:
         return "the policy says no more than to notify"
+    known = standing.standing(op.connection, found, op.now)
+    if not rules.still_means(policy.applies, found, known):
+        return "the policy is not for this key any more"
     author = standing_rights(op.connection, found.workspace, policy.author)
     if author is None:
         return f"{policy.author}, the author of the policy, is disabled"
-    if not may_respond(author, policy.action, found, op.now):
+    current = found if known is None else with_known(found, known)
+    if not may_respond(author, policy.action, current, op.now):
         return f"{policy.author}, the author of the policy, may not {policy.action} this key any more"
     return None
 

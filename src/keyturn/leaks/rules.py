@@ -137,6 +137,20 @@ def _is_of(scope: PolicyScope, known: Known | None) -> bool:
     return any(is_like(pattern, known.secret_path) for pattern in patterns)
 
 
+def still_means(scope: PolicyScope, found: Finding, known: Known | None) -> bool:
+    """Tell whether a policy, which may have been changed since it was chosen, is for the value of a finding at all.
+
+    Places are not asked about: a finding has many, and the policy was chosen for one of them.
+    """
+    if known is None:
+        return True
+    return (
+        (not scope.certainties or found.certainty in scope.certainties)
+        and (not scope.environments or known.environment in scope.environments)
+        and _is_of(scope, known)
+    )
+
+
 def is_like(pattern: str, text: str) -> bool:
     """Tell whether a text is like a pattern, in which `*` stands for any characters; in time linear in both."""
     first, *rest = pattern.split("*")
