@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import dataclasses
 import json
 from typing import Any
 
@@ -190,3 +192,48 @@ async def test_a_key_that_is_taken_off_the_list_counts_no_more() -> None:
     bench.now += FRESH_SECONDS
     with pytest.raises(ForbiddenError):
         await bench.send(first)
+
+
+async def test_a_slow_publisher_holds_up_the_reports_of_nobody_else() -> None:
+    """An intake of one workspace must not be able to stop those of the others."""
+    slow, quick = Signer("a"), Signer("b")
+    publisher, answered = Publisher(quick), asyncio.Event()
+    bench = Bench(publisher)
+    asked_at_once = publisher.get
+
+    async def get(url: str, *, ca_pem: str | None, bytes_max: int) -> Fetched:
+        if url != URL:
+            await answered.wait()
+            raise FetchError("no answer")
+        return await asked_at_once(url, ca_pem=ca_pem, bytes_max=bytes_max)
+
+    publisher.get = get  # type: ignore[method-assign]
+    quick_intake = bench.intake
+    config = IntakeConfig(keys_url="https://slow.example.com/keys")
+    bench.database.found = dataclasses.replace(quick_intake, config=config)
+    held_up = asyncio.create_task(bench.send(slow))
+    await asyncio.sleep(0)
+    bench.database.found = quick_intake
+
+    async with asyncio.timeout(5):
+        assert await bench.send(quick) == ["true_positive"]
+    answered.set()
+    with pytest.raises(UnavailableError):
+        await held_up
+
+
+async def test_the_addresses_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keyturn.leaks.reporters.ADDRESSES_MAX", 3)
+    bench = Bench(Publisher())
+    bench.publisher.get = _nothing  # type: ignore[method-assign]
+    for number in range(10):
+        config = IntakeConfig(keys_url=f"https://{number}.example.com/keys")
+        bench.database.found = dataclasses.replace(bench.intake, config=config)
+        with pytest.raises(UnavailableError):
+            await bench.send(Signer("a"))
+
+    assert bench.reporters.addresses <= 3
+
+
+async def _nothing(url: str, *, ca_pem: str | None, bytes_max: int) -> Fetched:
+    raise FetchError(f"{url} {ca_pem} {bytes_max}")

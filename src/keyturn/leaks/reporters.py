@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 FRESH_SECONDS: Final = 3600.0
 AGAIN_SECONDS: Final = 60.0
 KEYS_BYTES_MAX: Final = 64 * 1024
+ADDRESSES_MAX: Final = 1024
+"""Addresses whose keys are remembered."""
 BODY_BYTES_MAX: Final = 1024 * 1024
 
 _log = structlog.get_logger("keyturn.leaks")
@@ -85,7 +87,12 @@ class Reporters:
         self._boottime = boottime
         self._published: dict[str, _Published] = {}
         self._failed: dict[str, float] = {}
-        self._reading = asyncio.Lock()
+        self._reading: dict[str, asyncio.Lock] = {}
+
+    @property
+    def addresses(self) -> int:
+        """How many addresses of keys are remembered."""
+        return len(self._reading.keys() | self._published.keys() | self._failed.keys())
 
     async def receive(
         self, workspace: str, name: str, body: bytes, *, identifier: str | None, signature: str | None, ip: str | None
@@ -124,8 +131,25 @@ class Reporters:
         pinned = [partner.PublicKey(key_identifier=one.key_identifier, key=one.key) for one in intake.config.keys]
         if not intake.config.keys_url or any(one.key_identifier == identifier for one in pinned):
             return pinned
-        async with self._reading:
-            return [*pinned, *await self._read(intake.config.keys_url, identifier)]
+        return [*pinned, *await self._published_at(intake.config.keys_url, identifier)]
+
+    async def _published_at(self, url: str, identifier: str | None) -> tuple[PublicKey, ...]:
+        held = self._published.get(url)
+        fresh = held is not None and self._boottime() - held.read_at < FRESH_SECONDS
+        if held is not None and fresh and any(one.key_identifier == identifier for one in held.keys):
+            return held.keys
+        # One for each address: a publisher that is slow holds up the reports of nobody else.
+        if url not in self._reading and len(self._reading) >= ADDRESSES_MAX:
+            self._forget()
+        async with self._reading.setdefault(url, asyncio.Lock()):
+            return await self._read(url, identifier)
+
+    def _forget(self) -> None:
+        """Forget an address that nobody reads from; they are of intakes that were changed since, for the most part."""
+        for url in [one for one, lock in self._reading.items() if not lock.locked()][:1]:
+            del self._reading[url]
+            self._published.pop(url, None)
+            self._failed.pop(url, None)
 
     async def _read(self, url: str, identifier: str | None) -> tuple[PublicKey, ...]:
         held = self._published.get(url)
