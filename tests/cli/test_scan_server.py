@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 import httpx
 import pytest
 
+from keyturn.cli.scan_server import BYTES_PER_REPORT, FINDINGS_PER_REPORT, parts_of
 from keyturn.testing.postgres import free_port
 from keyturn.testing.server import RunningServer
 
@@ -242,6 +243,17 @@ def test_what_was_found_is_kept_under_the_name_of_the_report(admin: httpx.Client
     assert sorted(one["path"] for one in detail["places"]) == ["app.py", "copy.py"]
     (found, _) = scanning.found("--connect")["findings"]
     assert found["owner"]["finding"] == kept["id"]
+
+
+def test_a_report_is_told_in_parts_that_a_server_takes() -> None:
+    assert parts_of([]) == [[]]
+    many = [{"n": number} for number in range(2 * FINDINGS_PER_REPORT + 1)]
+    assert [len(part) for part in parts_of(many)] == [FINDINGS_PER_REPORT, FINDINGS_PER_REPORT, 1]
+    large = [{"members": ["p" * 4000] * 16} for _ in range(100)]
+    parts = parts_of(large)
+    assert [one for part in parts for one in part] == large
+    assert all(len(json.dumps(part)) < 1.1 * BYTES_PER_REPORT for part in parts)
+    assert len(parts) > 1
 
 
 def test_a_watch_reports_under_its_name_and_says_when_the_next_report_is_due(

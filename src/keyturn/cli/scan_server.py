@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from keyturn.scanner.model import Finding, Report
 
 FINDINGS_PER_REPORT: Final = 1000
+BYTES_PER_REPORT: Final = 2 * 1024 * 1024
+"""Of findings; a server takes twice that in all."""
 ATTEMPTS: Final = 5
 _TEXT_MAX: Final = 500
 _WORD_MAX: Final = 128
@@ -79,13 +81,13 @@ def report_findings(
         "notices": len(report.notices),
     }
     try:
-        for start in range(0, max(1, len(told)), FINDINGS_PER_REPORT):
+        for part in parts_of(told):
             body: dict[str, Any] = {
                 "source": source,
                 "kind": kind,
                 "started_at": rfc3339(started_at),
                 "summary": summary,
-                "findings": told[start : start + FINDINGS_PER_REPORT],
+                "findings": part,
             }
             if next_due_seconds is not None:
                 body["next_due_seconds"] = next_due_seconds
@@ -93,6 +95,20 @@ def report_findings(
     except KeyturnError as error:
         return [Notice(Problem.UNREADABLE, _SERVER, f"it could not be told: {error.message}")]
     return []
+
+
+def parts_of(told: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Return findings in parts that a server takes at once, by number and size; one empty part when there is none."""
+    parts: list[list[dict[str, Any]]] = [[]]
+    size = 0
+    for one in told:
+        bytes_of_one = len(msgspec.json.encode(one))
+        if parts[-1] and (len(parts[-1]) == FINDINGS_PER_REPORT or size + bytes_of_one > BYTES_PER_REPORT):
+            parts.append([])
+            size = 0
+        parts[-1].append(one)
+        size += bytes_of_one
+    return parts
 
 
 def _patiently(session: Session, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 -- JSON
