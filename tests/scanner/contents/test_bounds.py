@@ -414,3 +414,62 @@ def test_bombs_stay_within_memory_and_time(tmp_path: Path, thin: bytes, name: st
     )
     assert done.returncode == 0, done.stderr[-500:]
     assert "bound" in done.stdout
+
+
+def test_script_with_an_archive_behind_it_is_opened() -> None:
+    """A jar that can be run begins with kilobytes of shell."""
+    documents, notices = opened(b"#!/bin/sh\necho hello\n" * 400 + zipped({"a.py": LINE}))
+    assert any(shows(document) for document in documents)
+    assert not notices
+
+
+def test_text_that_goes_on_in_utf16_is_read_in_both() -> None:
+    documents, _ = opened(b"plain text\n" * 800 + LINE.decode().encode("utf-16-le"))
+    assert any(shows(document) for document in documents)
+
+
+def test_zip_that_says_it_is_empty_is_not_believed() -> None:
+    documents, notices = opened(zipped({"a.py": LINE}) + b"PK\5\6" + bytes(18))
+    assert any(shows(document) for document in documents)
+    assert problems(notices) == [Problem.CORRUPT]
+
+
+def test_folder_of_a_zip_that_holds_bytes_is_read() -> None:
+    archive = zipped({"folder/": LINE}, zipfile.ZIP_STORED)
+    directory = archive.rfind(b"PK\1\2")
+    lying = archive[: directory + 24] + bytes(4) + archive[directory + 28 :]
+    assert any(shows(document) for document in opened(lying)[0])
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize("rest", [tarred({"b.py": LINE}), b"no archive: " + LINE])
+def test_what_follows_the_end_of_a_tar_is_scanned(mode: str, rest: bytes) -> None:
+    data = tarred({"a": b"first"}) + rest
+    documents, notices = opened(gzip.compress(data) if mode == "w:gz" else data)
+    assert any(shows(document) for document in documents)
+    assert not notices
+
+
+def test_image_without_its_layers_or_cut_off_is_told() -> None:
+    layer = tarred({"a": LINE})
+    whole = saved_image([layer, tarred({"b": b"x" * 20_000})], {})
+    with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
+        members = {one.name: archive.extractfile(one).read() for one in archive}  # type: ignore[union-attr]
+    manifest = members.pop("manifest.json")
+    first, lost = [name for name in members if name.endswith("layer.tar")]
+    reordered = tarred({"manifest.json": manifest, **members})
+    assert problems(opened(reordered[:-20_000])[1])[:1] == [Problem.CORRUPT]
+    assert problems(opened(tarred({"manifest.json": manifest, first: members[first]}))[1]) == [Problem.MISSING]
+    assert lost in manifest.decode()
+
+
+def test_every_member_of_one_name_of_an_image_is_scanned() -> None:
+    whole = saved_image([tarred({"a": b"nothing"})], {})
+    name = "blobs/x.txt"
+    out = io.BytesIO(whole)
+    with tarfile.open(fileobj=out, mode="a") as archive:
+        for data in (LINE, b"another\n"):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    assert any(shows(document) for document in opened(out.getvalue())[0])

@@ -17,7 +17,7 @@ import pytest
 from backports import zstd
 
 from keyturn.scanner.model import Context
-from tests.scanner.packing import KEY, LINE, oci_image, saved_image, showing, tarred, zipped
+from tests.scanner.packing import KEY, LINE, oci_image, opened, saved_image, showing, tarred, zipped
 
 MINIFIED = b'!function(){var a={k:"' + KEY + b'"};' + b"b(a);" * 900 + b"}();"
 TEXT = KEY.decode()
@@ -216,3 +216,23 @@ def java_class(constant: bytes) -> bytes:
     """Return the beginning of a class with one string."""
     pool = b"\x01" + len(constant).to_bytes(2, "big") + constant + b"\x08\x00\x01" + b"\x05" + bytes(8)
     return b"\xca\xfe\xba\xbe\0\0\0\x3d" + b"\0\x05" + pool + bytes(20)
+
+
+def test_text_in_the_output_of_a_notebook_is_read_and_a_picture_is_not() -> None:
+    text = KEY.decode()
+    lines = [
+        "{",
+        ' "cells": [',
+        "  {",
+        '   "outputs": [{"data": {',
+        f'    "application/javascript": "const api_key = \'{text}\'",',
+        f'    "image/svg+xml": "<svg>{text}</svg>",',
+        '    "image/png": "' + "QUJD" * 99 + '"',
+        "   }}]",
+        "  }",
+        " ]",
+        "}",
+    ]
+    ((document,), _) = opened("\n".join(lines).encode(), "a.ipynb")
+    assert bytes(document.data).count(KEY) == 2
+    assert b"QUJDQUJD" not in bytes(document.data)

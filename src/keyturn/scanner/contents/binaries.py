@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from keyturn.scanner.model import Bytes
+
 _SHORTEST: Final = 8
 MEDIA_EDGE: Final = 64 << 10
 """How much of the beginning and of the end of a picture is read: what was written about it stands there."""
@@ -59,8 +61,14 @@ def strings(data: bytes) -> bytes:
     if data == bytes(len(data)):  # what sparse files and bombs are made of
         return b""
     found = [_without_length(run) for run in _RUN.findall(data.translate(_PRINTED))]
-    found.extend(run[::2] for run in _wide_runs().findall(data))
+    if wide := wide_strings(data):
+        found.append(wide)
     return b"\n".join(found)
+
+
+def wide_strings(data: Bytes) -> bytes:
+    """Return the printable strings of two bytes a character, one in each line."""
+    return b"\n".join(bytes(data[run.start() : run.end() : 2]) for run in _wide_runs().finditer(data))
 
 
 def strings_of_python(data: bytes) -> bytes:

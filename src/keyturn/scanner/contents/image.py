@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from keyturn.scanner.contents.stream import Failure, Stream
 from keyturn.scanner.contents.tar import tar_members
+from keyturn.scanner.model import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,10 +88,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The files of the archive by name, and for each image its layers in the order in which they are read."""
+    """The files of the archive by name, and for each image its layers in the order in which they are read.
+
+    `failures` are why there may be more to it than that.
+    """
 
     parts: dict[str, Part]
     images: list[list[str]]
+    failures: list[Failure]
 
     @property
     def shared(self) -> bool:
@@ -110,22 +115,30 @@ def is_layer_name(name: str) -> bool:
 
 
 def layout_of(archive: memoryview, counting: Spending) -> Layout | None:
-    """Return where the parts of an image are; None when it is none, or damaged."""
+    """Return where the parts of an image are; None when it is none, or has more members than there may be."""
     parts: dict[str, Part] = {}
+    failures: list[Failure] = []
     stream = Stream.of(archive)
-    for member in tar_members(stream, counting):
+    for number, member in enumerate(tar_members(stream, counting)):
         if isinstance(member, Failure):
+            failures.append(member)
             break
         name = member.name.decode("utf-8", "replace").removeprefix("./")
+        if name in parts:  # the last of that name counts, and the others are scanned too
+            parts[f"{name} ({number})"] = parts[name]
         parts[name] = Part(name, stream.position - len(member.stream.rest or b""), member.size)
     images = _saved(archive, parts) or _laid_out(archive, parts)
-    return Layout(parts, images) if images else None
+    missing = {name for image in images for name in image} - parts.keys()
+    if missing:
+        failures.append(Failure(Problem.MISSING, f"does not hold {len(missing)} of the layers that it names"))
+    images = [[name for name in image if name in parts] for image in images]
+    return Layout(parts, images, failures) if any(images) and not counting.hit else None
 
 
 def _saved(archive: memoryview, parts: dict[str, Part]) -> list[list[str]]:
     images = []
     for image in _list(_read(archive, parts, "manifest.json")):
-        layers = [name for name in _list(image.get("Layers")) if name in parts] if isinstance(image, dict) else []
+        layers = [one for one in _list(image.get("Layers")) if isinstance(one, str)] if isinstance(image, dict) else []
         if layers:
             images.append(layers[::-1])
     return images
@@ -144,19 +157,19 @@ def _laid_out(archive: memoryview, parts: dict[str, Part]) -> list[list[str]]:
         if not isinstance(found, dict):
             continue
         waiting.extend((blob, depth + 1) for blob in _blobs(found.get("manifests")))
-        layers = [blob for blob in _blobs(found.get("layers")) if blob in parts]
+        layers = _blobs(found.get("layers"))
         if layers:
             images.append(layers[::-1])
     return images
 
 
+def _list(found: object) -> list[Any]:
+    return found if isinstance(found, list) else []
+
+
 def _blobs(descriptors: object) -> list[str]:
     digests = [found.get("digest") for found in _list(descriptors) if isinstance(found, dict)]
     return ["blobs/" + digest.replace(":", "/", 1) for digest in digests if isinstance(digest, str)]
-
-
-def _list(found: object) -> list[Any]:
-    return found if isinstance(found, list) else []
 
 
 def _read(archive: memoryview, parts: dict[str, Part], name: str) -> object:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from keyturn.scanner.model import Document
 
 _ESCAPE: Final = re.compile(b"\x1b")
+_ZERO: Final = re.compile(b"\0")
 _FIRST: Final = SUSPECT | frozenset(b"{2)")
 _SCRIPTS: Final = (".js", ".mjs", ".cjs", ".css", ".map", ".ipynb", ".lzma", ".tlz", ".log")
 
@@ -37,6 +38,8 @@ def open_document(document: Document, budget: Budget) -> Iterator[Document | Not
         and 0 not in head
         and not document.path.endswith(_SCRIPTS)
         and not (b"\x1b" in data if isinstance(data, bytes) else _ESCAPE.search(data))
+        # What begins as a text may go on as something else: a script with an archive at its end, text of two encodings.
+        and not (b"\0" in data if isinstance(data, bytes) else _ZERO.search(data))
     ):
         yield document
         return

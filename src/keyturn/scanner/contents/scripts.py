@@ -18,7 +18,7 @@ _LONG_LINE: Final = 2000
 _CELL_LINE: Final = re.compile(
     rb'^[ \t]*(?:"(?:text/[\w.+-]+|source|data)": )?"((?:[^"\\\n]|\\.)*)",?[ \t\r]*$', re.MULTILINE
 )
-_PICTURE: Final = re.compile(rb'"(?:image|application)/[\w.+-]+": *"[^"\n]*"')
+_PICTURE: Final = re.compile(rb'"(?:image|application)/[\w.+-]+": *"(?:[A-Za-z0-9+/=]|\\n){128,}"')
 _NESTED: Final = 8
 
 

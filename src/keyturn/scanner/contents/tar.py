@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from keyturn.scanner.contents.stream import INHERITED, TRUNCATED, Failure, Stream
+from keyturn.scanner.contents.stream import CHUNK, INHERITED, TRUNCATED, Failure, Stream
 from keyturn.scanner.model import Problem
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _HEADER_BYTES_MAX: Final = 1 << 20
 _WITHOUT_BYTES: Final = b"123456"
 _LONG_NAMES: Final = b"LK"
 _PAX: Final = b"xgX"
+_AFTER_END: Final = b"(after the end)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ def tar_members(archive: Stream, spending: Spending) -> Iterator[TarMember | Fai
         yield from _member(archive, found.name, found.size)
         if archive.failure or not archive.skip(-found.size % _BLOCK):
             return
+    yield from _after_end(archive, spending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,19 @@ def _member(archive: Stream, name: bytes, length: int) -> Iterator[TarMember | F
     yield member
     if archive.position < end:
         archive.skip(end - archive.position)
+
+
+def _after_end(archive: Stream, spending: Spending) -> Iterator[TarMember]:
+    """Give what follows the end, such as another archive: zeros that fill up a block or a tape do not count."""
+    while chunk := archive.peek(CHUNK):
+        zeros = len(chunk) - len(chunk.lstrip(b"\0"))
+        archive.skip(zeros if zeros == len(chunk) else zeros // _BLOCK * _BLOCK)
+        if zeros < len(chunk):
+            break
+    rest = archive.rest
+    if chunk and spending.open_member():
+        stream = Stream(lambda: archive.read(CHUNK)) if rest is None else archive.part(len(rest))
+        yield TarMember(_AFTER_END, len(chunk) if rest is None else len(rest), stream)
 
 
 def _end(archive: Stream, block: bytes) -> Failure | None:

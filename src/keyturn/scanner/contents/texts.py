@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from msgspec import structs
+
 from keyturn.scanner.contents import binaries, logs, scripts
 from keyturn.scanner.contents.image import config_texts, is_config
 from keyturn.scanner.contents.names import shown
@@ -71,6 +73,12 @@ class Texts:
         else:
             yield from self._text(data, where, head)
 
+    def wide(self, data: Bytes, where: Where) -> Iterator[Document]:
+        """Give the strings of two bytes a character, of what is a text otherwise."""
+        text = binaries.wide_strings(data)
+        if text:
+            yield self._document(text, replace(where, contexts=where.contexts | _BINARY, lines=()))
+
     def _binary(self, data: bytes, where: Where, head: bytes) -> Iterator[Document]:
         if binaries.is_compiled_python(head):
             text = binaries.strings_of_python(data)
@@ -126,7 +134,7 @@ class Texts:
         if len(text) > _JOIN_MOST:
             return
         for token in logs.joined(raw, text):
-            yield replace(
+            yield structs.replace(
                 self._document(token.text, where, self._root.first_line + token.line),
                 lead=token.start,
                 tail=len(token.text) - token.end,
@@ -159,12 +167,12 @@ class Texts:
             if size < self._budget.piece + 2 * overlap:
                 continue
             data = b"".join(parts)
-            yield replace(self._document(data, where, line), lead=lead, tail=overlap)
+            yield structs.replace(self._document(data, where, line), lead=lead, tail=overlap)
             line += data.count(b"\n", 0, size - 2 * overlap)
             parts = [data[-2 * overlap :]]
             size, lead = 2 * overlap, overlap
         if size:
-            yield replace(self._document(b"".join(parts), where, line), lead=lead)
+            yield structs.replace(self._document(b"".join(parts), where, line), lead=lead)
 
     def _document(self, data: Bytes, where: Where, line: int | None = None) -> Document:
         root = self._root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -28,6 +29,7 @@ Opened: TypeAlias = Iterator["Document | Notice"]
 _ARCHIVE: Final = frozenset({Context.ARCHIVE})
 _LAYER: Final = frozenset({Context.IMAGE_LAYER})
 _DELETED: Final = frozenset({Context.DELETED})
+_ZERO: Final = re.compile(b"\0")
 _NOTICES_MOST: Final = 100
 _ENDINGS: Final = (".gz", ".bz2", ".xz", ".zst", ".lzma", ".z")
 
@@ -89,9 +91,13 @@ class Unwrapping:
             yield self._notice(level, stream.failure)
 
     def _plain(self, stream: Stream, level: _Level, form: Form | Compression, head: bytes) -> Opened:
-        rest = stream.rest if form is Form.BINARY else None
+        rest = stream.rest if form in {Form.BINARY, Form.TEXT} else None
         yield from self._texts.read(stream, level.where, form, head)
-        if rest is not None and level.depth < self._budget.depth and has_directory(rest):
+        if rest is None or (form is Form.TEXT and _ZERO.search(rest) is None):
+            return
+        if form is Form.TEXT:
+            yield from self._texts.wide(rest, level.where)
+        if level.depth < self._budget.depth and has_directory(rest):
             yield from self._zip(Stream.of(rest), level)
 
     def _compressed(self, stream: Stream, level: _Level, form: Compression) -> Opened:
@@ -121,6 +127,8 @@ class Unwrapping:
                 return
 
     def _image(self, archive: memoryview, level: _Level, layout: Layout) -> Opened:
+        for failure in layout.failures:
+            yield self._notice(level, failure)
         layers: set[str] = set()
         marks = not layout.shared
         for image in layout.images:

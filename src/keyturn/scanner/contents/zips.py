@@ -82,7 +82,7 @@ def zip_members(data: memoryview, spending: Spending) -> Iterator[ZipMember | Zi
         if entry is None:
             yield ZipRefusal(b"", Failure(Problem.CORRUPT, "has a damaged directory"))
             return
-        if entry.name.endswith(b"/") and not entry.size:
+        if entry.name.endswith(b"/") and not entry.size and not entry.packed:
             continue
         if not spending.open_member():
             return
@@ -116,8 +116,10 @@ def _directory(data: memoryview) -> tuple[int, int, int] | None:
         return None
     start = end - size
     shift = start - offset
-    if bytes(data[start : start + 4]) != _CENTRAL and size:
+    if size and bytes(data[start : start + 4]) != _CENTRAL:
         return None
+    if not size and bytes(data[:4]) == _LOCAL:
+        return None  # it tells of no member, and begins with one
     return start, end, shift
 
 

@@ -25,7 +25,7 @@ FORMATS: Final = ("text", "json", "sarif", "junit", "csv", "github")
 """Every form; each is a module of this package with a function `render`."""
 
 _COMMAND: Final = re.compile(r"##(?=(?:vso|teamcity)?\[)")
-"""What Azure Pipelines, GitHub Actions and TeamCity obey wherever it is printed, such as `##vso[task.setvariable …]`."""
+"""What Azure Pipelines, GitHub Actions and TeamCity obey wherever it is printed, as `##vso[task.setvariable …]`."""
 _ESCAPED: Final = {"json": r"\\u0023#", "sarif": r"\\u0023#", "junit": "&#35;#"}
 _LINES: Final = frozenset({"text", "junit"})
 _AT_BEGINNING: Final = re.compile(r"^([ \t]*):(?=:)", re.MULTILINE)
