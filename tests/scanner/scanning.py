@@ -1,7 +1,6 @@
 """What tests of the scanner share: a few rules, a source in memory, and findings."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from datetime import date
 from functools import cache
 from typing import Any
@@ -98,7 +97,7 @@ def finding(rule: Rule = SHOP, secret: str | None = None, path: str = "src/app.p
         line_text="key = shop_…(29 characters)",
         verdict="block",
     )
-    return replace(made, **given)
+    return structs.replace(made, **given)
 
 
 def hit(rule: Rule = SHOP, secret: bytes = b"", path: str = "src/app.py", line: int = 1, **given: Any) -> Hit:

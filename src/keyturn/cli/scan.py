@@ -5,6 +5,7 @@ Exit codes: 0 nothing to act on, 1 something to act on, 2 the scan failed or is 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -21,6 +22,9 @@ CLEAN: Final = 0
 FOUND: Final = 1
 FAILED: Final = 2
 INTERRUPTED: Final = 130
+
+_GARBAGE: Final = 100_000
+"""So many objects are made before dead cycles are looked for: rules live on, and a hook ends before any are."""
 
 _FILE: Final = click.Path(dir_okay=False)
 _FORMATS: Final = ("text", "json", "sarif", "junit", "csv", "github")
@@ -99,6 +103,7 @@ def scan(**given: Any) -> int:  # noqa: ANN401 -- click checked the types
     --history it is a git repository.
     """
     options = ScanOptions(**given)
+    gc.set_threshold(_GARBAGE)
     try:
         return _scan(options)
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DIGEST_BYTES: Final = 32
-_PERSON: Final = b"keyturn-cache-1"
+_PERSON: Final = b"keyturn-cache-2"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,120}\Z")
 
 
@@ -123,6 +123,7 @@ def _is_strange(found: os.stat_result) -> bool:
 
 
 def _digest(name: str, data: bytes) -> bytes:
-    made = hashlib.blake2b(name.encode() + b"\0", digest_size=DIGEST_BYTES, person=_PERSON)
+    # SHA-256, because most processors have it, and a hook reads megabytes.
+    made = hashlib.sha256(_PERSON + name.encode() + b"\0")
     made.update(data)
     return made.digest()

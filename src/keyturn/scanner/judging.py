@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
@@ -52,7 +51,8 @@ def judge(hits: Iterable[Hit], judges: Judges) -> tuple[list[Finding], list[Find
     ignored: list[Finding] = []
     for (_, hit), finding in sorted(zip(chosen, findings, strict=True), key=lambda pair: _order(pair[1])):
         verdict = _before(hit, finding, judges, plain) or judges.policy.verdict_of(finding, judges.today)
-        (reported if verdict in {"block", "warn"} else ignored).append(replace(finding, verdict=verdict))
+        judged = msgspec.structs.replace(finding, verdict=verdict)
+        (reported if verdict in {"block", "warn"} else ignored).append(judged)
     return reported, ignored
 
 
@@ -106,7 +106,8 @@ def _with_owner(finding: Finding, told: tuple[Certainty, Owner] | None) -> Findi
     if told is None:
         return finding
     certainty, owner = told
-    return replace(finding, certainty=certainty, owner=owner, environment=owner.environment or finding.environment)
+    environment = owner.environment or finding.environment
+    return msgspec.structs.replace(finding, certainty=certainty, owner=owner, environment=environment)
 
 
 def _before(hit: Hit, finding: Finding, judges: Judges, plain: Fingerprints) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeAlias
+
+import msgspec
 
 from keyturn.kernel.secret import Secret
 from keyturn.scanner.ruleset.model import Rule
@@ -66,8 +67,7 @@ class Problem(StrEnum):
     """Nothing that can be scanned: a FIFO, a device, a link."""
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     """One thing that was not scanned, or not whole; `detail` is a sentence without secrets."""
 
     problem: Problem
@@ -75,8 +75,7 @@ class Notice:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     r"""Some bytes and where they are from.
 
     `path` is as a person reads it: relative to what was scanned, bytes that are no UTF-8 written as `\xNN`.
@@ -102,8 +101,7 @@ class Document:
     lines: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Detection:
+class Detection(msgspec.Struct, frozen=True):
     """Where a rule matched in some bytes: the whole match, and the secret in it; offsets are half open."""
 
     rule: Rule
@@ -113,8 +111,7 @@ class Detection:
     secret_end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where a finding stands; lines and columns count from 1, a column counts bytes."""
 
     path: str
@@ -128,8 +125,7 @@ class Place:
     committed_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(msgspec.Struct, frozen=True):
     """Whose key it is, as a server told."""
 
     finding: str = ""
@@ -144,8 +140,7 @@ class Owner:
     next_command: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """One secret at one place.
 
     `fingerprint` is that of the secret's content and its rule's family; see `fingerprints`.
@@ -165,19 +160,18 @@ class Finding:
     verdict: str = "report"
 
 
-@dataclass(slots=True)
-class Report:
+class Report(msgspec.Struct):
     """What a run found; `ignored` were judged before, by a baseline or a comment, or are allowed by the policy.
 
     `stale` are fingerprints of the baseline that were not found any more.  `judged_by` names the files of policy and
     baseline, which may be a part of what was scanned.
     """
 
-    findings: list[Finding] = field(default_factory=list)
-    ignored: list[Finding] = field(default_factory=list)
-    notices: list[Notice] = field(default_factory=list)
-    stale: list[str] = field(default_factory=list)
-    judged_by: list[str] = field(default_factory=list)
+    findings: list[Finding] = []
+    ignored: list[Finding] = []
+    notices: list[Notice] = []
+    stale: list[str] = []
+    judged_by: list[str] = []
     documents: int = 0
     bytes: int = 0
     seconds: float = 0.0

@@ -1,7 +1,7 @@
-from dataclasses import replace
 from datetime import date
 
 import pytest
+from msgspec import structs
 
 from keyturn.errors import InputError
 from keyturn.scanner.model import Certainty, Context, Finding, Owner
@@ -62,7 +62,7 @@ def test_a_rule_holds_through_its_last_day() -> None:
 
 def test_a_key_of_an_environment_that_nobody_told_is_unknown() -> None:
     policy = read_policy('version = 1\n[[rule]]\nverdict = "warn"\nenvironments = ["unknown"]\n', "leaks.toml")
-    told = replace(finding(), environment="production", owner=Owner(environment="production"))
+    told = structs.replace(finding(), environment="production", owner=Owner(environment="production"))
     assert policy.verdict_of(finding(), TODAY) == "warn"
     assert policy.verdict_of(told, TODAY) == "block"
 

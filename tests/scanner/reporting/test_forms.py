@@ -2,11 +2,11 @@ import csv
 import io
 import json
 import re
-from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from msgspec import structs
 
 from keyturn.errors import KeyturnError
 from keyturn.scanner.model import Context, Finding, Notice, Owner, Place, Problem, Report
@@ -167,7 +167,7 @@ def test_strict_makes_a_bound_an_error_in_every_form() -> None:
 
 
 def test_a_line_of_a_finding_is_what_was_masked() -> None:
-    one = replace(finding(), line_text="masked line")
+    one = structs.replace(finding(), line_text="masked line")
     assert "masked line" in render(report(one), "text", Options())
 
 

@@ -92,4 +92,4 @@ def _place(place: Place) -> dict[str, Any]:
 
 
 def _owner(owner: Owner) -> dict[str, str]:
-    return {name: getattr(owner, name) for name in owner.__slots__}
+    return {name: getattr(owner, name) for name in owner.__struct_fields__}

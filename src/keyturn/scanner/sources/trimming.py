@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keyturn.scanner.ruleset.model import Ruleset
-from keyturn.scanner.sources.reach import bytes_between_line_ends
 
 CONTEXT_MIN = 4096
 LINES_MAX = 16
@@ -39,6 +38,8 @@ def surroundings(ruleset: Ruleset) -> int:
 
     Rules of blocks, such as PEM keys, do not count: where one begins, as much is taken in as the longest may have.
     """
+    from keyturn.scanner.sources.reach import bytes_between_line_ends
+
     longest = CONTEXT_MIN
     for rule in ruleset.rules:
         for required in rule.requires:
