@@ -25,6 +25,7 @@ from msgspec import Meta
 from keyturn.errors import InputError
 from keyturn.kernel.secret import random_bytes
 from keyturn.scanner.fingerprints import PATTERN, SALT_BYTES
+from keyturn.scanner.tables import read_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,12 +65,8 @@ def new_baseline() -> Baseline:
 
 def read_baseline(text: str, name: str) -> Baseline:
     """Read a baseline; raises InputError that names the entry and what is wrong with it."""
-    import tomllib
-
     try:
-        found = msgspec.convert(tomllib.loads(text), Baseline)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{name} is not TOML: {error}", field=name) from None
+        found = msgspec.convert(read_tables(text, name), Baseline)
     except msgspec.ValidationError as error:
         hint = "write it anew with --write-baseline"
         raise InputError(f"{name} is no baseline: {error}", field=name, hint=hint) from None

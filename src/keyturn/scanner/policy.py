@@ -28,6 +28,7 @@ from keyturn.errors import InputError
 from keyturn.scanner.model import Certainty, Context
 from keyturn.scanner.patterns import name_matches, path_matches
 from keyturn.scanner.ruleset.model import Kind
+from keyturn.scanner.tables import read_tables
 
 if TYPE_CHECKING:
     from keyturn.scanner.model import Finding
@@ -127,12 +128,7 @@ def applies(rule: PolicyRule, finding: Finding, today: date) -> bool:
 
 def read_policy(text: str, name: str) -> Policy:
     """Read a policy file; raises InputError that names the line, the rule and the field."""
-    import tomllib
-
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{name} is not TOML: {error}", field=name) from None
+    tables = read_tables(text, name)
     if tables.get("version") != VERSION:
         hint = f"write `version = {VERSION}` on its first line"
         raise InputError(f"{name} has version {tables.get('version')!r}; expected {VERSION}", field=name, hint=hint)

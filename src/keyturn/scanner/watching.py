@@ -24,13 +24,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from keyturn.errors import InputError
+from keyturn.scanner.tables import read_tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,9 +69,7 @@ class Outcome:
 def read_watches(text: str, name: str) -> tuple[Watch, ...]:
     """Read a watch file; raises InputError that names the watch and the field."""
     try:
-        watches = msgspec.convert(tomllib.loads(text), _File).watch
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{name} is not TOML: {error}", field=name) from None
+        watches = msgspec.convert(read_tables(text, name), _File).watch
     except msgspec.ValidationError as error:
         raise InputError(f"{name}: {error}", field=name, hint="see the guide on watching") from None
     if not 0 < len(watches) <= WATCHES_MAX:

@@ -4,8 +4,8 @@ import pytest
 
 from keyturn.errors import InputError, TooLargeError
 from keyturn.scanner.ruleset.gitleaks import read_gitleaks
-from keyturn.scanner.ruleset.loose import TEXT_CHARACTERS_MAX
 from keyturn.scanner.ruleset.model import Allowlist, Required, Rule
+from keyturn.scanner.tables import CHARACTERS_MAX
 
 ONE = "[[rules]]\nid = 'one'\nregex = 'a(b)c'\n"
 
@@ -141,4 +141,4 @@ def test_a_refusal_says_which_rule_and_why(text: str, told: str) -> None:
 
 def test_a_file_that_is_too_long_is_refused_before_it_is_parsed() -> None:
     with pytest.raises(TooLargeError):
-        read_gitleaks("#" * (TEXT_CHARACTERS_MAX + 1), name="r")
+        read_gitleaks("#" * (CHARACTERS_MAX + 1), name="r")

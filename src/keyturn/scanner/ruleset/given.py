@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +9,7 @@ from msgspec.structs import replace
 
 from keyturn.errors import InputError
 from keyturn.scanner.ruleset.model import Ruleset, SampledRule
+from keyturn.scanner.tables import read_tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,10 +54,7 @@ def read_ruleset(path: Path, gitleaks_default: Path | None = None) -> Ruleset:
 
 def is_ours(text: str, name: str) -> bool:
     """Tell whether a file is one of our own; raises InputError when it is not TOML."""
-    try:
-        return "rule" in tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{name} is not TOML: {error}", field=name) from None
+    return "rule" in read_tables(text, name)
 
 
 def our_rules(text: str, name: str) -> list[SampledRule]:

@@ -5,7 +5,6 @@ A data file is TOML: an array `rule` of tables with the fields of `SampledRule`.
 
 from __future__ import annotations
 
-import tomllib
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +12,7 @@ import msgspec
 
 from keyturn.errors import InputError
 from keyturn.scanner.ruleset.model import Rule, Ruleset, SampledRule
+from keyturn.scanner.tables import read_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,10 +43,9 @@ def shipped_ruleset() -> Ruleset:
 
 def parse_rules(text: str, name: str) -> list[SampledRule]:
     """Read the rules of one data file; raises InputError that names the rule and the field."""
-    try:
-        tables = tomllib.loads(text).get("rule", [])
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{name} is not TOML: {error}", field=name) from None
+    tables = read_tables(text, name).get("rule", [])
+    if not isinstance(tables, list):
+        raise InputError(f"{name}: rule has to be an array of tables, as [[rule]] is", field=name)
     rules = []
     for table in tables:
         try:

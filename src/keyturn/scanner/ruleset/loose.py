@@ -7,13 +7,11 @@ What cannot be taken is an `InputError` that names where it stands.
 from __future__ import annotations
 
 import math
-import tomllib
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from keyturn.errors import InputError, TooLargeError
+from keyturn.errors import InputError
+from keyturn.scanner.tables import read_tables
 
-TEXT_CHARACTERS_MAX: Final = 8 << 20
-"""The largest rule file that is read."""
 Value: TypeAlias = object
 
 
@@ -99,11 +97,4 @@ class Table:
 
 def parse(text: str, name: str) -> Table:
     """Read a file's outermost table; raises InputError when it is no TOML, TooLargeError when it is too long."""
-    if len(text) > TEXT_CHARACTERS_MAX:
-        raise TooLargeError(f"{name} has {len(text)} characters; {TEXT_CHARACTERS_MAX} are read at most", field=name)
-    try:
-        return Table(tomllib.loads(text), name)
-    except RecursionError:
-        raise InputError(f"{name} is nested too deeply", field=name) from None
-    except ValueError as error:
-        raise InputError(f"{name} is not TOML: {error}", field=name) from None
+    return Table(read_tables(text, name), name)
