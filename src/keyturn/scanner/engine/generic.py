@@ -26,6 +26,8 @@ BASIC: Final = "http-basic-header"
 """The rule whose secret is a user and a password in base64."""
 NAME_BYTES_MAX: Final = 160
 SECRET_BYTES_MAX: Final = 256
+ENCODED_MIN: Final = 16
+"""Base64 of so many characters is text by chance once in a hundred thousand values."""
 _QUOTES: Final = b"\"'`>"
 
 
@@ -56,12 +58,21 @@ def weigh(rule: Rule, match: bytes, secret: bytes, path: str) -> bool:
     name, quoted = match[max(0, at - NAME_BYTES_MAX) : at], match[at - 1 : at] in _QUOTES and at > 0
     if ground is Ground.BARREN or (not quoted and ground is Ground.CODE):
         return False
+    secret = _unwrapped(secret)
     if _patterns().harmless_name.search(name) or _patterns().no_value.search(secret):
         return False
     made_of = mixture(secret)
     if _patterns().password.search(name):
         return _is_password(made_of, secret, ground, quoted=quoted)
     return _is_token(made_of, secret, ground)
+
+
+def _unwrapped(secret: bytes) -> bytes:
+    """Return the text that a value is in base64, as in a secret of Kubernetes; the value itself when it is none."""
+    if len(secret) < ENCODED_MIN or len(secret) % 4 or not _patterns().base64.search(secret):
+        return secret
+    text = base64.b64decode(secret).strip()
+    return text if text.isascii() and text.decode("ascii").isprintable() else secret
 
 
 def _is_basic(encoded: bytes, ground: Ground) -> bool:
@@ -128,6 +139,7 @@ class _Patterns:
         self.harmless_name = _compiled(_HARMLESS_NAME)
         self.no_value = _compiled(_NO_VALUE)
         self.password = _compiled(_SPOKEN_WORD)
+        self.base64 = _compiled(r"^[A-Za-z0-9+/]+={0,2}$")
         self.hexadecimal = _compiled(r"^(?:0x)?[0-9a-f]+$")
 
 
