@@ -12,8 +12,11 @@ from sqlalchemy import select
 from keyturn.access.caller import Credentials
 from keyturn.access.door import Operation
 from keyturn.kernel.clock import rfc3339
+from keyturn.kernel.secret import Secret
 from keyturn.leaks.decoy_watch import DecoyWatch
 from keyturn.leaks.decoys import DecoyService
+from keyturn.leaks.matching import Matching
+from keyturn.leaks.possession import PossessionService
 from keyturn.storage.schema import key_version
 from keyturn.storage.transaction import ChangeKind, Transaction
 from keyturn.usage.store import CallerRow, add_callers
@@ -165,3 +168,24 @@ async def test_two_watchers_tell_of_a_use_once(garden: Garden) -> None:
 
     assert await garden.watch.look_once() + await other.look_once() == 1
     assert await garden.alarms() == 1
+
+
+@pytest.mark.parametrize("asked", ["check", "report"])
+async def test_asking_whether_a_decoy_works_is_a_use_of_it(garden: Garden, asked: str) -> None:
+    """Else whoever found a key could learn, unnoticed, that it is refused, and leave it alone."""
+    made = await garden.plant()
+    desk = garden.station.desk
+    matching = Matching(desk.keyring, Fingerprints(desk.keyring))
+    possession = PossessionService(desk.database, matching, garden.station.leaks, desk.clock.boottime)
+    presented = Secret(str(made.value))
+
+    shown = await getattr(possession, asked)(presented, ip="198.51.100.9")
+    assert (shown.ours, shown.works) == (True, False)
+
+    assert await garden.watch.look_once() == 1
+    told = await garden.shown("one")
+    assert told.last_trip is not None
+    assert (told.last_trip.ip_network, told.last_trip.endpoint) == ("198.51.100.0/24", f"POST /leaked-keys/{asked}")
+    await garden.decoys.retire(garden.admin, "one")
+    await getattr(possession, asked)(presented, ip="198.51.100.9")
+    assert await garden.watch.look_once() == 0

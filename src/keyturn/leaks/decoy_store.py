@@ -107,6 +107,12 @@ def count_decoys(connection: Connection, workspace: str) -> int:
     ).scalar_one()
 
 
+def is_watched(connection: Connection, workspace: str, key: str) -> bool:
+    """Tell whether a key is a decoy that is watched."""
+    of_it = (decoy.c.workspace == workspace, decoy.c.key == key, _LIVING)
+    return connection.execute(select(decoy.c.id).where(*of_it).limit(1)).first() is not None
+
+
 def watched(connection: Connection) -> Sequence[Decoy]:
     """Return every decoy of every workspace that is watched; for the watcher."""
     return [_decoy(row) for row in connection.execute(select(*decoy.c).where(_LIVING)).all()]

@@ -1,6 +1,6 @@
 """Whoever holds a key may ask whether it is one of ours, and report it: to hold it is proof enough.
 
-    check     whether it is ours, and works; changes nothing
+    check     whether it is ours, and works; changes nothing, unless it is a decoy, whose use it is
     report    a finding; and, unless a leak policy of its workspace says otherwise, the key is revoked
 
 Only keys of our own format are looked at, since their public id says which workspace they are of.  A wrong key is
@@ -13,15 +13,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
 
 from keyturn.errors import NotFoundError
 from keyturn.kernel import tokenformat
+from keyturn.leaks.decoy_store import is_watched
 from keyturn.leaks.matching import Question
 from keyturn.logins.throttle import Throttle
 from keyturn.storage.schema import issued_key, key_version
+from keyturn.usage.noting import note_use
 from keyturn.wire.leak_intakes import ShownKey
 from keyturn.wire.leaks import Certainty, Origin
 
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from keyturn.leaks.matching import Matching
     from keyturn.leaks.reporters import OutsideReports
     from keyturn.storage.database import Database
+    from keyturn.storage.transaction import Transaction
 
 SOURCE: Final = "possession"
 WAIT_SECONDS: Final = 5.0
@@ -44,6 +49,20 @@ WAITING_MAX: Final = 16
 AGAIN_SECONDS: Final = 60.0
 """For how long a report of the same key is not filed again."""
 REMEMBERED_MAX: Final = 4096
+CHECK_PATH: Final = "/leaked-keys/check"
+REPORT_PATH: Final = "/leaked-keys/report"
+"""What the use of a decoy is noted under, whether it was shown to the page or to a program's operation."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A key that was shown, and is ours."""
+
+    workspace: str
+    key: str
+    version: str
+    works: bool
+    is_decoy: bool
 
 
 class PossessionService:
@@ -80,13 +99,12 @@ class PossessionService:
         """Tell whether a key is ours and works; raises ThrottledError for a network that has asked too often."""
         self.require_open()
         self._throttle.check(ip, SOURCE)
-        found = await self._find(key)
+        found = await self._seen(key, ip, CHECK_PATH)
         # Who shows keys of ours is let go on: bounded is guessing.
         if found is None:
             self._throttle.failed(ip, SOURCE)
             return ShownKey(ours=False)
-        _, works, version = found
-        return ShownKey(ours=True, works=works, id=version)
+        return ShownKey(ours=True, works=found.works, id=found.version)
 
     async def report(self, key: Secret, *, where: str = "", ip: str | None = None) -> ShownKey:
         """Report a key; answers when it is revoked, if it is to be, or after 5 seconds; raises like `check`."""
@@ -95,15 +113,20 @@ class PossessionService:
         self._reporting.check(ip, SOURCE)
         # Counted before anything is awaited: requests at once are as many as those one after another.
         self._reporting.failed(ip, SOURCE)
-        found = await self._find(key)
+        found = await self._seen(key, ip, REPORT_PATH)
         if found is None:
             self._throttle.failed(ip, SOURCE)
             return ShownKey(ours=False)
-        workspace, works, version = found
+        works, version = found.works, found.version
         if self._begins(version):
             try:
                 filed = await self._reports.reported_outside(
-                    workspace, origin=Origin.POSSESSION, presented=key, place={"path": where}, source=SOURCE, ip=ip
+                    found.workspace,
+                    origin=Origin.POSSESSION,
+                    presented=key,
+                    place={"path": where},
+                    source=SOURCE,
+                    ip=ip,
                 )
             except BaseException:
                 self._filed.pop(version, None)
@@ -129,30 +152,45 @@ class PossessionService:
             until = self._boottime() + self._wait_seconds
             while self._boottime() < until:
                 found = await self._find(key)
-                if found is None or not found[1]:
+                if found is None or not found.works:
                     return False
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             self._waiting -= 1
         return True
 
-    async def _find(self, key: Secret) -> tuple[str, bool, str] | None:
+    async def _seen(self, key: Secret, ip: str | None, path: str) -> _Found | None:
+        """Find a key that somebody shows; one that is a decoy is an alarm, as any use of it."""
+        found = await self._find(key)
+        if found is not None and found.is_decoy:
+            # Each is written down, so they are bounded like keys that are not ours.
+            self._throttle.failed(ip, SOURCE)
+            await self._database.write(partial(_note_use, found=found, ip=ip, path=path))
+        return found
+
+    async def _find(self, key: Secret) -> _Found | None:
         text = key.reveal().strip()
         version = tokenformat.version_id_of(text)
         if version is None:
             return None
         question = Question(tokenformat.sha256(text), version, len(text))
 
-        def look(connection: Connection) -> tuple[str, bool, str] | None:
+        def look(connection: Connection) -> _Found | None:
             workspace = _workspace_of(connection, version)
             if workspace is None:
                 return None
             answer = self._matching.match(connection, workspace, [question], self._database.clock.now()).get(0)
             if answer is None or answer.known.certainty is not Certainty.OWN:
                 return None
-            return workspace, answer.known.works, version
+            key_id = answer.known.key
+            return _Found(workspace, key_id, version, answer.known.works, is_watched(connection, workspace, key_id))
 
         return await self._database.read(look)
+
+
+def _note_use(transaction: Transaction, found: _Found, ip: str | None, path: str) -> None:
+    """Count the use of a decoy, where those of verifications are; the watch takes it from there."""
+    note_use(transaction, found.workspace, found.key, found.version, ip=ip, method="POST", path=path)
 
 
 def _workspace_of(connection: Connection, version: str) -> str | None:

@@ -20,6 +20,6 @@ Outcomes that begin with SHADOW_ are what would have been, if a rule were enforc
 Kept: minutes 2 days, hours 90 days, days for good, those by network and user agent 400 days.
 
 Modules: `rules` cleaning and periods, `places` caps, `collector` memory and flushing, `tally` what a kill loses,
-`batches` what verifiers report, `store` SQL of writing, `selection` and `queries` what a question means and its SQL,
-`service` answering.
+`batches` what verifiers report, `noting` single uses that are no verification, `store` SQL of writing, `selection` and
+`queries` what a question means and its SQL, `service` answering.
 """
