@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
-from urllib.request import Request, urlopen
 
 import httpx
 import pytest
@@ -36,6 +35,7 @@ class Between:
         self.sent: list[bytes] = []
         self.paths: list[str] = []
         self.throttled = 0
+        self.garbled: bytes | None = None
         between = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -48,9 +48,8 @@ class Between:
                     self.answer(429, b"{}")
                     return
                 kept = {name: self.headers[name] for name in ("Authorization", "Content-Type")}
-                request = Request(upstream + self.path, data=body, headers=kept, method="POST")  # noqa: S310 -- ours
-                with urlopen(request, timeout=30) as response:  # noqa: S310 -- ours
-                    self.answer(response.status, response.read())
+                answered = httpx.post(upstream + self.path, content=body, headers=kept, timeout=30)
+                self.answer(answered.status_code, answered.content if between.garbled is None else between.garbled)
 
             def answer(self, status: int, body: bytes) -> None:
                 self.send_response(status)
@@ -319,11 +318,22 @@ def test_a_token_without_the_right_is_an_error(scanning: Scanning, admin: httpx.
     (scanning.folder / "app.py").write_text(f'KEY = "{"_".join(("pk", "test", "a1B2c3" * 4))}"\n')
     report = scanning.found("--report", "denied", code=2)
     assert len(report["findings"]) == 1
-    assert len(report["notices"]) == 2
+    assert ["finding.match" in report["notices"][0]["detail"], "finding.report" in report["notices"][1]["detail"]] == [
+        True,
+        True,
+    ], report["notices"]
     grant = {"principal": principal, "actions": ["finding.match", "finding.report"], "resource": "finding/*"}
     assert admin.post("/grants", json=grant).status_code == 201
     eventually(lambda: scanning.run("--report", "denied").returncode == 0)
     assert len(scans_of(admin, "denied")) == 1
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b"{}", b'{"matches": [{"index": 99999}]}', b'{"matches": 1}'])
+def test_an_answer_that_cannot_be_read_is_an_error(scanning: Scanning, between: Between, answer: bytes) -> None:
+    between.garbled = answer
+    (scanning.folder / "app.py").write_text(f'KEY = "{"_".join(("pk", "test", "a1B2c3" * 4))}"\n')
+    report = scanning.found("--connect", code=2)
+    assert (len(report["findings"]), len(report["notices"])) == (1, 1)
 
 
 def test_a_server_that_throttles_is_waited_for_and_not_for_ever(

@@ -38,6 +38,25 @@ _PATH_MAX: Final = 4000
 _SERVER: Final = "the server"
 
 
+class _Match(msgspec.Struct, frozen=True):
+    index: int
+    certainty: Certainty
+    owner: str
+    environment: str
+    state: str
+    works: bool
+    finding: str | None = None
+    keyspace: str | None = None
+    key: str | None = None
+    secret_path: str | None = None
+    field: str | None = None
+    next_command: str | None = None
+
+
+class _Matches(msgspec.Struct, frozen=True):
+    matches: tuple[_Match, ...]
+
+
 class Asked(msgspec.Struct):
     """Asks a server about findings; what went wrong is kept for the report."""
 
@@ -58,14 +77,18 @@ class Asked(msgspec.Struct):
                     known[index] = told
         except KeyturnError as error:
             self.notices.append(Notice(Problem.UNREADABLE, _SERVER, f"it could not be asked: {error.message}"))
+        except msgspec.ValidationError:
+            self.notices.append(Notice(Problem.UNREADABLE, _SERVER, "its answer cannot be read"))
         return known
 
     def _matches(self, candidates: list[Candidate]) -> Iterator[tuple[Candidate, tuple[Certainty, Owner]]]:
         for start in range(0, len(candidates), PER_REQUEST_MAX):
             part = candidates[start : start + PER_REQUEST_MAX]
             body = {"candidates": [_asked(one) for one in part]}
-            for match in _patiently(self.session, "/leaks/match", body)["matches"]:
-                yield part[match["index"]], (Certainty(match["certainty"]), _owner(match))
+            answered = msgspec.convert(_patiently(self.session, "/leaks/match", body), _Matches)
+            for match in answered.matches:
+                if 0 <= match.index < len(part):
+                    yield part[match.index], (match.certainty, _owner(match))
 
 
 def report_findings(
@@ -129,18 +152,18 @@ def _asked(candidate: Candidate) -> dict[str, Any]:
     return asked | ({"version": candidate.version} if candidate.version else {})
 
 
-def _owner(match: dict[str, Any]) -> Owner:
+def _owner(match: _Match) -> Owner:
     return Owner(
-        finding=match["finding"] or "",
-        keyspace=match["keyspace"] or "",
-        key=match["key"] or "",
-        secret_path=match["secret_path"] or "",
-        field=match["field"] or "",
-        owner=match["owner"],
-        environment=match["environment"],
-        state=match["state"],
-        works=match["works"],
-        next_command=match["next_command"] or "",
+        finding=match.finding or "",
+        keyspace=match.keyspace or "",
+        key=match.key or "",
+        secret_path=match.secret_path or "",
+        field=match.field or "",
+        owner=match.owner,
+        environment=match.environment,
+        state=match.state,
+        works=match.works,
+        next_command=match.next_command or "",
     )
 
 

@@ -141,7 +141,7 @@ class _Runner:
         if not self._stopping:
             self._schedule.done(one, started_at)
         outcome = Outcome(one.name, code, self._clock.boottime() - begin)
-        state = _STATES.get(-1 if code is None else code, "failed")
+        state = "stopped" if self._is_stopping() else _STATES.get(-1 if code is None else code, "failed")
         why = "" if state == "clean" or not kept.exists() else f"; see {kept}"
         click.echo(f"{one.name}: {state} in {outcome.seconds:.1f} s{why}", err=True)
         return outcome
