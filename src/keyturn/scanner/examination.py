@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 LAYERS_MAX: Final = 3
 """How often what was decoded is decoded again."""
 _COMMENT_REACH: Final = 4096
+_ENCODED_LONGER: Final = 3
+"""So many times as long is what is encoded, at most."""
 _RANKS: Final = {Certainty.OWN: 0, Certainty.HELD: 1, Certainty.PROVIDER: 2, Certainty.GENERIC: 3}
 _SAME_SECRET: Final = 0.5
 
@@ -222,7 +224,7 @@ def _line_text(data: Bytes, lines: Lines, one: _Found, found: list[_Found]) -> s
     """Return the first line of a find with all that was found on it masked, whether it is reported or not."""
     reach = LINE_BYTES_MAX // 2
     first, last = lines.near_start_of(one.start, reach), lines.end_of(one.start, one.end - one.start + reach)
-    further = min(max(len(other.secret) for other in found), _COMMENT_REACH)
+    further = min(_ENCODED_LONGER * max(len(other.secret) for other in found), _COMMENT_REACH)
     begin, end = max(0, first - further), min(len(data), last + further)
     near = [other for other in found if other.start < end and other.end > begin]
     spans = [(other.start - begin, other.end - begin, masked(other.rule, other.secret)) for other in near]

@@ -19,6 +19,9 @@ _PREFIX_MAX: Final = 32
 _SPECIAL: Final = frozenset(".^$*+?{}[]\\|()")
 _ALTERNATIVES: Final = r"\(\?:([\w\-|]+)\)(?![?*{])"
 _SHORTEST_REPEATED: Final = 4
+_SHORTEST_ENCODED: Final = 8
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+_RUN: Final = re.compile(rb"[A-Za-z0-9+/=_%-]*")
 
 
 def masked(rule: Rule, secret: bytes) -> str:
@@ -104,7 +107,7 @@ def _literal(regex: str, at: int) -> tuple[str, int]:
 def masked_line(
     window: bytes, spans: Iterable[tuple[int, int, str]], secrets: Iterable[bytes], shown: tuple[int, int] | None = None
 ) -> str:
-    """Return a piece of a line with every span, and every further occurrence of the secrets, masked.
+    """Return a piece of a line with every span, and every further occurrence of the secrets, encoded too, masked.
 
     A span is where something secret stands in the piece, half open, perhaps beyond its ends, and what stands for it.
     Of a piece only what is between `shown` is returned; the rest lets secrets be seen that reach into it.
@@ -126,10 +129,34 @@ def masked_line(
 
 def _occurrences(window: bytes, secrets: Iterable[bytes]) -> Iterator[tuple[int, int]]:
     for secret in {one for one in secrets if len(one) >= _SHORTEST_REPEATED}:
-        at = window.find(secret)
-        while at >= 0:
-            yield at, at + len(secret)
-            at = window.find(secret, at + len(secret))
+        yield from _places(window, secret)
+        if len(secret) >= _SHORTEST_ENCODED:
+            for form in _encoded(secret):
+                for start, end in _places(window, form):
+                    # Its neighbours in the same run may be of characters that it shares.
+                    before, after = _RUN.match(window[:start][::-1]), _RUN.match(window, end)
+                    yield start - (before.end() if before else 0), after.end() if after else end
+
+
+def _places(window: bytes, form: bytes) -> Iterator[tuple[int, int]]:
+    at = window.find(form)
+    while at >= 0:
+        yield at, at + len(form)
+        at = window.find(form, at + len(form))
+
+
+def _encoded(secret: bytes) -> set[bytes]:
+    """Return how a secret is written in hexadecimal, percent escapes, and base64 at each place where one can begin."""
+    import base64
+    from urllib.parse import quote_from_bytes
+
+    forms = {secret.hex().encode(), secret.hex().upper().encode()}
+    quoted = quote_from_bytes(secret, safe="").encode()
+    forms |= {quoted, re.sub(rb"%..", lambda found: found[0].lower(), quoted)} - {secret}
+    for shift in range(3):
+        text = base64.b64encode(bytes(shift) + secret)[(shift * 8 + 5) // 6 : (shift + len(secret)) * 8 // 6]
+        forms |= {text, text.translate(_URL_SAFE)}
+    return forms
 
 
 def _one_line(raw: bytes) -> str:

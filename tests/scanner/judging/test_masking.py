@@ -1,3 +1,5 @@
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,3 +79,20 @@ def test_what_a_span_covers_is_never_in_the_line(window: bytes, start: int, leng
     assert all(character.isprintable() for character in text)
     if secret.isalnum() and secret.isascii() and b"M" not in secret:
         assert secret.decode() not in text.replace("M", "\0").replace("…", "\0")
+
+
+@pytest.mark.parametrize("shift", range(3))
+@pytest.mark.parametrize("around", [0, 100, 150])
+def test_a_line_does_not_show_its_secret_in_another_encoding(shift: int, around: int) -> None:
+    """What stands beside a key may be the same key, encoded, where no rule looks for it."""
+    key = shop_key()
+    forms = [
+        base64.b64encode(b"x" * shift + key.encode()).decode(),
+        base64.urlsafe_b64encode(b"?" * shift + key.encode()).decode(),
+        key.encode().hex(),
+        key.encode().hex().upper(),
+    ]
+    for form in forms:
+        (found,) = scanned({"a.txt": f"{key} {'-' * around} x {form} end"}).findings
+        assert key not in found.line_text
+        assert not any(form[at : at + 8] in found.line_text for at in range(8, len(form) - 8))
