@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -366,11 +368,31 @@ def test_policy_baseline_rules_and_cache_of_the_server_hold(hand: Hand, server: 
     push(hand, clone)
 
 
+def test_what_a_bound_keeps_from_being_scanned_is_refused_unless_the_server_says_otherwise(
+    hand: Hand, server: Path, clone: Path
+) -> None:
+    nested = b"nothing"
+    for _ in range(12):
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("inner.zip", nested)
+        nested = packed.getvalue()
+    (clone / "a.zip").write_bytes(nested)
+    hand.commit(clone)
+    assert "a.zip" in push(hand, clone, ok=False)
+    hand.git(server, "config", "keyturn.bounds", "pass")
+    (clone / "b").write_text(f"KEY={key()}\n")
+    hand.commit(clone)
+    assert "b:1" in push(hand, clone, ok=False)
+    hand.git(clone, "reset", "-q", "--hard", "HEAD~1")
+    push(hand, clone)
+
+
 def test_a_hook_that_cannot_do_its_work_refuses(hand: Hand, server: Path, clone: Path) -> None:
     before = heads(hand, server)
     (clone / "a").write_text("nothing\n")
     hand.commit(clone)
-    for name, value in (("keyturn.policy", "/nowhere"), ("keyturn.bypass", "maybe"), ("keyturn.rules", "/nowhere")):
+    for name, value in (("keyturn.policy", "/nowhere"), ("keyturn.bounds", "maybe"), ("keyturn.rules", "/nowhere")):
         hand.git(server, "config", name, value)
         assert value in push(hand, clone, ok=False)
         hand.git(server, "config", "--unset", name)

@@ -34,6 +34,7 @@ FAILED: Final = 2
 _NOT_SET: Final = 1
 """What git-config(1) ends with when there is no such setting."""
 BYPASS_MODES: Final = ("reason", "never")
+BOUND_MODES: Final = ("refuse", "pass")
 _REMOTE: Final = re.compile(r"[A-Za-z0-9._/-]+").fullmatch
 
 
@@ -57,7 +58,7 @@ def received(given: str) -> int:
         bypass = read_bypass(push_options(environment))
         blocked = [one for one in report.findings if one.verdict == "block"]
         left = [one for one in blocked if not settings.bypass or one.fingerprint not in bypass.fingerprints]
-        errors = errors_of(report, strict=True)
+        errors = errors_of(report, strict=settings.strict)
         if left or errors:
             _refuse(report, left, settings, bypass)
             return FOUND if left else FAILED
@@ -102,12 +103,8 @@ class _Settings:
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
-        mode = self._one("keyturn.bypass") or BYPASS_MODES[0]
-        if mode not in BYPASS_MODES:
-            raise InputError(
-                f"keyturn.bypass is {mode!r}; expected {' or '.join(BYPASS_MODES)}", field="keyturn.bypass"
-            )
-        self.bypass = mode == "reason"
+        self.bypass = self._chosen("keyturn.bypass", BYPASS_MODES) == "reason"
+        self.strict = self._chosen("keyturn.bounds", BOUND_MODES) == "refuse"
         self.rules = tuple(self._all("keyturn.rules"))
         self.cache = self._one("keyturn.cache")
         policy, baseline = self._one("keyturn.policy"), self._one("keyturn.baseline")
@@ -126,6 +123,13 @@ class _Settings:
         if found.returncode not in {0, _NOT_SET}:
             raise ConfigError(f"the settings of the repository cannot be read: {file}", field=name)
         return [line for line in found.stdout.splitlines() if line]
+
+    def _chosen(self, name: str, choices: tuple[str, ...]) -> str:
+        """Return what a setting says, by default the first choice; raises InputError for anything else."""
+        found = self._one(name) or choices[0]
+        if found not in choices:
+            raise InputError(f"{name} is {found!r}; expected {' or '.join(choices)}", field=name)
+        return found
 
     def _one(self, name: str) -> str:
         found = self._all(name)
@@ -167,7 +171,7 @@ def _refuse(report: Report, left: list[Finding], settings: _Settings, bypass: By
 
     shown = Report(findings=left, notices=report.notices, documents=report.documents, bytes=report.bytes)
     click.echo("keyturn: the push is refused; nothing of it was accepted.\n", err=True)
-    click.echo(render(shown, "text", Options(reveal=False, strict=True, color=False)), err=True)
+    click.echo(render(shown, "text", Options(reveal=False, strict=settings.strict, color=False)), err=True)
     if left and settings.bypass:
         asked = " ".join(f"-o keyturn.allow={one}" for one in sorted({one.fingerprint for one in left})[:8])
         click.echo(f"If they are no secrets: git push {asked} -o keyturn.reason='…'", err=True)
