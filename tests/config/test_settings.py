@@ -61,6 +61,7 @@ def test_every_setting_is_read() -> None:
         "workspace_key_days": "90",
         "checkpoint_sink": "/mnt/checkpoints",
         "webhook_allow": "10.20.0.0/16",
+        "leaked_keys": "off",
         "login_allow": "10.30.0.0/16",
         "log_level": "warning",
         "log_format": "json",
