@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from keyturn.access.caller import Credentials
 from keyturn.access.door import Operation
+from keyturn.errors import ConflictError
 from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.secret import Secret
 from keyturn.leaks.decoy_watch import DecoyWatch
@@ -189,3 +190,14 @@ async def test_asking_whether_a_decoy_works_is_a_use_of_it(garden: Garden, asked
     await garden.decoys.retire(garden.admin, "one")
     await getattr(possession, asked)(presented, ip="198.51.100.9")
     assert await garden.watch.look_once() == 0
+
+
+async def test_a_decoy_that_is_watched_is_not_made_a_working_key(garden: Garden) -> None:
+    made = await garden.plant()
+    keys, key = garden.station.desk.keys, str(made.keyspace_key)
+    with pytest.raises(ConflictError) as refused:
+        await keys.enable(garden.admin, key)
+    assert refused.value.code == "is_decoy"
+
+    await garden.decoys.retire(garden.admin, "one")
+    assert str((await keys.enable(garden.admin, key)).state) == "active"

@@ -14,7 +14,7 @@ from msgspec import UNSET
 from keyturn.access.caller import Resource
 from keyturn.access.caps import check_caps
 from keyturn.access.moments import epoch_of
-from keyturn.errors import BrokenInvariantError, not_found
+from keyturn.errors import BrokenInvariantError, ConflictError, not_found
 from keyturn.kernel.ids import is_id
 from keyturn.keys import issuing, keyspace_store, policy, rules, store
 from keyturn.keys.assignment import Assignable
@@ -122,10 +122,16 @@ def disable(op: Operation, key: Key) -> Key:
 
 
 def enable(op: Operation, key: Key) -> Key:
-    """Admit the valid secrets of the key again."""
+    """Admit the valid secrets of the key again; raises ConflictError for a decoy, which nobody is to use."""
     if key.state == ACTIVE:
         unchanged(op, key)
         return key
+    if store.is_decoy(op.connection, key):
+        raise ConflictError(
+            f"key {key.id} is a decoy, which has been planted where others may find it",
+            code="is_decoy",
+            hint="retire the decoy first, and better issue another key",
+        )
     rules.require_key_transition(key, ACTIVE)
     return save(op, Action.KEY_ENABLE, replace(key, state=ACTIVE, disabled_at=None), {})
 

@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, insert, or_, select, update
 
 from keyturn.errors import BrokenInvariantError
 from keyturn.keys.model import LIVE_VERSION_STATES, Key, Version
-from keyturn.storage.schema import issued_key, key_tag, key_version, keyspace, last_used
+from keyturn.storage.schema import decoy, issued_key, key_tag, key_version, keyspace, last_used
 from keyturn.storage.schema import plan as plan_table
 from keyturn.wire.policy import LimitRule, QuotaRule, Restrictions
 
@@ -108,6 +108,12 @@ def replace_tags(connection: Connection, key: Key) -> None:
         connection.execute(
             insert(key_tag), [{"key": key.id, "workspace": key.workspace, "tag": tag} for tag in key.tags]
         )
+
+
+def is_decoy(connection: Connection, key: Key) -> bool:
+    """Tell whether any use of the key is an alarm, as its workspace has said and not taken back."""
+    of_it = (decoy.c.workspace == key.workspace, decoy.c.key == key.id, decoy.c.state != "retired")
+    return connection.execute(select(decoy.c.id).where(*of_it).limit(1)).first() is not None
 
 
 def load_key(
