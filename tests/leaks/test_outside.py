@@ -81,7 +81,7 @@ def signed(signer: ec.EllipticCurvePrivateKey, body: bytes) -> dict[str, str]:
     }
 
 
-def eventually(look: Callable[[], Any], seconds: float = 20.0) -> Any:
+def eventually(look: Callable[[], Any], seconds: float = 60.0) -> Any:
     until = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < until, "it did not happen in time"

@@ -57,7 +57,7 @@ def test_a_key_committed_by_mistake_is_revoked_and_its_finding_closes(
         (told,) = report(client, reported(issued["key"]))
         assert (told["key"], told["owner"], told["action_state"]) == (issued["id"], "alice", "due")
 
-        assert until(lambda: finding(client, told["id"])["state"] == "rotated")
+        assert until(lambda: finding(client, told["id"])["state"] == "rotated", 60)
 
         assert until(lambda: verdict(client, issued["key"]) == "REVOKED")
         shown = client.get(f"{API}/findings/{told['id']}")
@@ -86,7 +86,9 @@ def test_what_is_no_request_is_refused_by_its_field(start_server: Start) -> None
         most = [{"digest": f"{number:064x}", "length": 20} for number in range(10_000)]
         answer = client.post(f"{API}/leaks/match", json={"candidates": most})
         assert (answer.status_code, answer.json()["matches"]) == (200, [])
-        again = [client.post(f"{API}/leaks/match", json={"candidates": most}) for _ in range(5)][-1]
+        # More may be asked as time passes, so how many it takes depends on how fast the machine is.
+        asked = (client.post(f"{API}/leaks/match", json={"candidates": most}) for _ in range(20))
+        again = next(answer for answer in asked if answer.status_code != 200)
         assert (again.status_code, again.json()["code"]) == (429, "throttled")
         assert int(again.headers["Retry-After"]) >= 1
 
@@ -116,7 +118,7 @@ def test_no_action_is_lost_or_done_twice_however_a_server_is_killed(
         def settled() -> bool:
             return all(finding(client, one)["state"] == "rotated" for one in told)
 
-        assert until(settled, 30)
+        assert until(settled, 90)
         assert {finding(client, one)["action_state"] for one in told} == {"done"}
         assert {verdict(client, one["key"]) for one in issued} == {"REVOKED"}
     for action in ("key.revoke", "system.leak_response", "system.finding_closed"):
