@@ -88,6 +88,20 @@ async def test_no_digest_of_a_reported_value_is_stored_in_the_clear(station: Sta
     assert found.masked == "[redacted]"
 
 
+async def test_no_value_is_stored_that_a_scanner_tells_by_mistake(station: Station) -> None:
+    """A scanner may mask badly, and a file or an address may be named by the very secret."""
+    place = {"path": f"https://example.com/{UNKNOWN}?token={UNKNOWN}&page=2", "members": [f"keys/{UNKNOWN}"]}
+    masked, title = f"key={UNKNOWN} (whole)", f"found {UNKNOWN} here"
+
+    (told,) = await station.report(reported(UNKNOWN, masked=masked, title=title, place=place))
+
+    assert UNKNOWN.encode() not in await station.everything_stored()
+    shown = await station.shown(told.id)
+    assert shown.finding.title == "found [redacted] here"
+    assert shown.places[0].path == "https://example.com/[redacted]?token=[redacted]&page=2"
+    assert shown.places[0].members == ("keys/[redacted]",)
+
+
 async def test_the_same_value_has_another_fingerprint_in_another_workspace(station: Station) -> None:
     tenant = await station.desk.tenant("other")
     await station.report(reported(UNKNOWN))

@@ -10,6 +10,7 @@ the key itself.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from keyturn.wire.actions import Action
 
 _REDACTED: Final = "[redacted]"
+_WORD: Final = re.compile(r"[^\s/\\?&=#:@;,'\"]{8,}")
 
 
 @dataclass(slots=True)
@@ -69,7 +71,7 @@ class Recording:
             draft = drafts[name]
             _refresh(op, draft, sighting, known, origin)
             _respond(op, draft, policies, origin, known, sighting)
-        places = [(drafts[name].now, _scrubbed(one.place)) for name, one in zip(names, sightings, strict=True)]
+        places = [(drafts[name].now, _scrubbed(one)) for name, one in zip(names, sightings, strict=True)]
         _keep(op, list(drafts.values()), store.see_places(op.connection, source, places, op.now))
         for draft in drafts.values():
             _tell(op, draft, recorded_as)
@@ -113,7 +115,7 @@ def _draft(
         certainty=_claimed(sighting),
         rule=sighting.rule,
         provider=sighting.provider,
-        title=scrub(sighting.title),
+        title=_without_value(sighting.title, sighting),
         masked=_masked(sighting),
         origin=origin,
         state=FindingState.ROTATED if closed else FindingState.OPEN,
@@ -247,12 +249,28 @@ def _claimed(sighting: Sighting) -> Certainty:
 
 
 def _masked(sighting: Sighting) -> str:
-    """Return the masked value as it was told, unless that is the value itself."""
+    """Return the masked value as it was told, unless the value itself stands in it."""
     text = sighting.masked.strip()
-    if hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() == sighting.sha256:
-        return _REDACTED
-    return scrub(text)
+    digests = (
+        hashlib.sha256(text[start : start + sighting.length].encode("utf-8", "surrogatepass")).digest()
+        for start in range(len(text) - sighting.length + 1)
+    )
+    return _REDACTED if sighting.sha256 in digests else scrub(text)
 
 
-def _scrubbed(place: Place) -> Place:
-    return replace(place, path=scrub(place.path), members=tuple(scrub(one) for one in place.members))
+def _scrubbed(sighting: Sighting) -> Place:
+    place = sighting.place
+    members = tuple(_without_value(one, sighting) for one in place.members)
+    return replace(place, path=_without_value(place.path, sighting), members=members)
+
+
+def _without_value(text: str, sighting: Sighting) -> str:
+    """Return a text without the value, where it is a word of it, such as the name of a file or a part of an address."""
+
+    def kept(word: re.Match[str]) -> str:
+        if len(word[0]) != sighting.length:
+            return word[0]
+        digest = hashlib.sha256(word[0].encode("utf-8", "surrogatepass")).digest()
+        return _REDACTED if digest == sighting.sha256 else word[0]
+
+    return scrub(_WORD.sub(kept, text))
