@@ -63,6 +63,8 @@ class Problem(StrEnum):
     """A bound of depth, bytes, ratio or members was hit."""
     MISSING = "missing"
     """A partial or shallow clone lacks it, or it is of a submodule."""
+    CLOSED = "closed"
+    """It is encrypted, or of a format that is not opened."""
     SKIPPED = "skipped"
     """Nothing that can be scanned: a FIFO, a device, a link."""
 

@@ -33,7 +33,7 @@ _SMALL_BYTES: Final = 4 << 20
 
 ERRORS: Final = frozenset({Problem.UNREADABLE, Problem.CORRUPT})
 """What keeps a run from being a pass."""
-_STRICT_ERRORS: Final = ERRORS | {Problem.BOUND, Problem.MISSING}
+_STRICT_ERRORS: Final = ERRORS | {Problem.BOUND, Problem.MISSING, Problem.CLOSED}
 
 
 class ScanSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +86,7 @@ def scan(source: Source, engine: Engine, settings: ScanSettings) -> Report:
 
 
 def errors_of(report: Report, *, strict: bool = False) -> list[Notice]:
-    """Return what keeps a run from being a pass; `strict` counts bounds and what is missing among it."""
+    """Return what keeps a run from being a pass; `strict` counts bounds, and what is missing or closed, among it."""
     kinds = _STRICT_ERRORS if strict else ERRORS
     return [one for one in report.notices if one.problem in kinds]
 

@@ -73,7 +73,7 @@ class Unwrapping:
         if not head:
             pass
         elif form is Form.CLOSED:
-            yield self._notice(level, Failure(Problem.SKIPPED, "is an archive of a format that is not opened"))
+            yield self._notice(level, Failure(Problem.CLOSED, "is an archive of a format that is not opened"))
         elif form in {Form.TEXT, Form.WIDE_TEXT, Form.BINARY}:
             yield from self._plain(stream, level, form, head)
         elif level.depth >= self._budget.depth:

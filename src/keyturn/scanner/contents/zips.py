@@ -179,11 +179,11 @@ def _claim(covered: list[tuple[int, int]], start: int, end: int) -> bool:
 
 def _opened(entry: _Entry, packed: memoryview, spending: Spending) -> ZipMember | ZipRefusal:
     if entry.flags & _ENCRYPTED:
-        return ZipRefusal(entry.name, Failure(Problem.SKIPPED, "is encrypted"))
+        return ZipRefusal(entry.name, Failure(Problem.CLOSED, "is encrypted"))
     stream = _unpacked(entry.method, packed, spending)
     if stream is None:
         return ZipRefusal(
-            entry.name, Failure(Problem.SKIPPED, f"is compressed by a method that is not read ({entry.method})")
+            entry.name, Failure(Problem.CLOSED, f"is compressed by a method that is not read ({entry.method})")
         )
     return ZipMember(entry.name, _checked(stream, entry.crc))
 
@@ -266,8 +266,8 @@ def _without_directory(data: memoryview, spending: Spending) -> Iterator[ZipMemb
 def _loose(entry: _Entry, packed: memoryview, spending: Spending) -> ZipMember | ZipRefusal:
     """Open a member whose end is not known: its compression tells, and what follows is no part of it."""
     if entry.flags & _ENCRYPTED:
-        return ZipRefusal(entry.name, Failure(Problem.SKIPPED, "is encrypted"))
+        return ZipRefusal(entry.name, Failure(Problem.CLOSED, "is encrypted"))
     stream = _unpacked(entry.method, packed, spending)
     if stream is None:
-        return ZipRefusal(entry.name, Failure(Problem.SKIPPED, "is compressed by a method that is not read"))
+        return ZipRefusal(entry.name, Failure(Problem.CLOSED, "is compressed by a method that is not read"))
     return ZipMember(entry.name, stream)
