@@ -264,7 +264,7 @@ def test_a_report_is_written_whole_or_not_at_all(run: Run, folder: Path) -> None
 def test_a_reader_that_had_enough_is_no_error(run: Run, folder: Path, tmp_path: Path) -> None:  # noqa: ARG001 -- rules
     (folder / "a.py").write_text("".join(f"k = 'shop_{number:024d}'\n" for number in range(2000)))
     command = f"{sys.executable} -m keyturn scan --rules ../rules.toml | head -1; echo ${{PIPESTATUS[0]}}"
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    environment = environment_of(tmp_path)
     shell = ["bash", "-c", command]
     ended = subprocess.run(shell, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     assert ended.stdout.splitlines()[-1] == "1"
@@ -274,7 +274,7 @@ def test_a_reader_that_had_enough_is_no_error(run: Run, folder: Path, tmp_path: 
 def test_an_interrupt_ends_with_130_and_leaves_nothing_half_written(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "rules.toml").write_text(RULES)
     command = [sys.executable, "-m", "keyturn", "scan", "-", "--rules", "../rules.toml", "-o", "../report.txt"]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    environment = environment_of(tmp_path)
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
