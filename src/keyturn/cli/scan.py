@@ -89,7 +89,9 @@ class ScanOptions(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--reveal", is_flag=True, help="Let the report hold the secrets: text, json and csv.")
 @click.option("--jobs", "-j", type=int, help="So many processes; else one for each processor.")
 @click.option("--cache/--no-cache", default=True, help="Keep compiled rules and names of clean blobs for the next run.")
-@click.option("--strict", is_flag=True, help="What was not scanned for a bound, or is missing or closed, is an error too.")
+@click.option(
+    "--strict", is_flag=True, help="What was not scanned for a bound, or is missing or closed, is an error too."
+)
 @click.option("--log", is_flag=True, help="It is the log of a build, wherever it stands.")
 @click.option("--public", is_flag=True, help="Everybody can read what is scanned.")
 @click.option("--connect/--offline", default=False, help="Ask the server whose the keys are; only digests are sent.")
