@@ -134,7 +134,7 @@ def test_a_report_that_was_tampered_with_is_refused_and_finds_nothing(
         assert refused.status_code == 403, refused.text
     assert anybody.post(intake, content=body, headers={"Content-Type": "application/json"}).status_code == 403
     nowhere = anybody.post(intake.replace("partner", "nothing"), content=body, headers=headers)
-    assert (nowhere.status_code, nowhere.json()["code"]) == (403, "signature_key_unknown")
+    assert (nowhere.status_code, nowhere.json()["code"]) == (403, "signature_invalid")
     assert admin.get(f"{API}/findings", params={"key": issued["id"]}).json()["items"] == []
 
 

@@ -96,7 +96,7 @@ def verify(body: bytes, identifier: str | None, signature: str | None, keys: Ite
     """Prove that a message was signed with one of these keys.
 
     Raises:
-        ForbiddenError: `code` is `signature_missing`, `signature_key_unknown` or `signature_invalid`.
+        ForbiddenError: `code` is `signature_missing` or `signature_invalid`.
 
     """
     if not identifier or not signature:
@@ -106,14 +106,17 @@ def verify(body: bytes, identifier: str | None, signature: str | None, keys: Ite
             hint="send Github-Public-Key-Identifier and Github-Public-Key-Signature",
         )
     found = next((one for one in keys if one.key_identifier == identifier), None)
-    if found is None:
-        raise ForbiddenError(
-            "the report is signed with a key that is not listed",
-            code="signature_key_unknown",
-            hint="bring the keys of this intake up to date",
-        )
-    if not _is_signed(body, signature, found):
-        raise ForbiddenError("the signature does not belong to this body", code="signature_invalid")
+    if found is None or not _is_signed(body, signature, found):
+        raise not_proven()
+
+
+def not_proven() -> ForbiddenError:
+    """Build the one answer to what no listed key has signed; which keys are listed, and where, is told to nobody."""
+    return ForbiddenError(
+        "the signature does not belong to this body, or its key is not listed",
+        code="signature_invalid",
+        hint="sign the body as it is sent, and bring the keys of the intake up to date",
+    )
 
 
 def read_reports(body: bytes) -> list[ReportedToken]:

@@ -113,7 +113,7 @@ class Reporters:
             self._unauthenticated.count(ip, self._database.clock.now())
             raise
         if found is None:
-            raise ForbiddenError("the report is signed with a key that is not listed", code="signature_key_unknown")
+            raise partner.not_proven()
         return [await self._file(found, reported, ip) for reported in partner.read_reports(body)]
 
     async def _file(self, intake: Intake, reported: partner.ReportedToken, ip: str | None) -> Feedback:
