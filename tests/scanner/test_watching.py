@@ -92,3 +92,12 @@ def test_a_place_is_never_taken_for_an_option() -> None:
     assert scan_arguments(backend, "/m", report=True)[-2:] == ["--", "/m"]
     assert "--strict" in scan_arguments(builds, "/srv/builds", report=False)
     assert "--report" not in scan_arguments(builds, "/srv/builds", report=False)
+
+
+@pytest.mark.parametrize("address", ["https://x:y@example.com/a.git", "https://x:y%40z@example.com/", "SSH://a:b@h/r"])
+def test_address_with_a_password_is_refused_and_not_repeated(address: str) -> None:
+    """It would be in the arguments of git, for everybody on the machine to read, and in the settings of the mirror."""
+    with pytest.raises(InputError, match="holds a password") as failed:
+        read_watches(f'[[watch]]\nname = "a"\nrepository = "{address}"\n', "f")
+    assert address not in str(failed.value)
+    assert read_watches('[[watch]]\nname = "a"\nrepository = "ssh://git@example.com:22/a.git"\n', "f")

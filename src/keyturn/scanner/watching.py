@@ -94,6 +94,12 @@ def _check(watch: Watch, name: str) -> None:
         raise InputError(f"{name}: {watch.name} is at a place that begins with a dash", field="repository")
     if "::" in watch.repository.partition("/")[0]:
         raise InputError(f"{name}: {watch.name} names a remote helper, which could run anything", field="repository")
+    if re.match(r"[a-z+]+://[^/@]*:[^/@]+@", watch.repository, re.IGNORECASE):
+        raise InputError(
+            f"{name}: the address of {watch.name} holds a password, which every process list would show",
+            field="repository",
+            hint="let git ask a credential helper for it",
+        )
     if not EVERY_SECONDS_MIN <= watch.every_seconds <= EVERY_SECONDS_MAX:
         raise InputError(
             f"{name}: {watch.name} is scanned every {watch.every_seconds} seconds, expected "
