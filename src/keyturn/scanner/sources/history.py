@@ -215,7 +215,7 @@ class PushSource(_CommitSource):
 
     def batches(self) -> Iterator[Batch | Notice]:
         """Name every blob that is new."""
-        commits = commits_of(self._repository, dict.fromkeys(self._new, "a ref that is pushed"), self._known)
+        commits = commits_of(self._repository, {name: name for name in self._new}, self._known)
         yield from self._batches(commits, commits.names[-1] if commits.names else "HEAD")
 
 
