@@ -170,7 +170,7 @@ def _examples(engine: Engine, rules: list[SampledRule]) -> dict[str, Any]:
     tried = found = 0
     missed = []
     for rule in rules:
-        if rule.path and not rule.regex:
+        if rule.path:
             continue
         for template in rule.examples:
             tried += 1

@@ -58,6 +58,12 @@ def weigh(rule: Rule, match: bytes, secret: bytes, path: str) -> bool:
     name, quoted = match[max(0, at - NAME_BYTES_MAX) : at], match[at - 1 : at] in _QUOTES and at > 0
     if ground is Ground.BARREN or (not quoted and ground is Ground.CODE):
         return False
+    return _is_secret(name, secret, ground, quoted=quoted)
+
+
+@lru_cache(maxsize=4096)
+def _is_secret(name: bytes, secret: bytes, ground: Ground, *, quoted: bool) -> bool:
+    """Weigh a value; in the versions of a file the same ones come again and again."""
     secret = _unwrapped(secret)
     if _patterns().harmless_name.search(name) or _patterns().no_value.search(secret):
         return False

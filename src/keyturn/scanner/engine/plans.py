@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -11,6 +12,8 @@ from keyturn.errors import InputError
 
 if TYPE_CHECKING:
     import re2
+
+    from keyturn.scanner.model import Bytes
 
 PROGRAM_MAX: Final = 30_000
 """Most instructions of a compiled expression: time is proportional to them, where RE2 finds no faster way."""
@@ -52,6 +55,23 @@ class Look(msgspec.Struct, frozen=True):
 
     plan: Plan
     expression: bytes = b""
+
+
+def first_start(expression: re2._Regexp, data: Bytes, low: int, high: int) -> int:
+    """Return where the first match between two places begins, -1 when there is none.
+
+    What stands outside of them counts as context; they have to be in order and in the data.
+    """
+    # Without the generator and the object that `search` makes, which take longer than most searches.
+    start: int = expression._regexp.Match(_unanchored(), data, low, high)[0][0]  # noqa: SLF001
+    return start
+
+
+@cache
+def _unanchored() -> object:
+    import re2
+
+    return re2._Anchor.UNANCHORED  # noqa: SLF001
 
 
 def compiled(expression: str, field: str, *, latin: bool = False, captures: bool = True) -> re2._Regexp:

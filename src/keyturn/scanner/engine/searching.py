@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from keyturn.scanner.engine.plans import compiled
+from keyturn.scanner.engine.plans import compiled, first_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,8 +83,7 @@ class Search:
 
     def _split_between(self, core: re2._Regexp, data: Bytes, low: int, high: int) -> Iterator[re2._Match]:
         head, most = self._head, self._head_max
-        while (found := core.search(data, low, high)) is not None:
-            start = found.start()
+        while low <= high and (start := first_start(core, data, low, high)) >= 0:
             first = max(low, start - most)
             while start > first and data[start - 1] in head:
                 start -= 1
