@@ -106,7 +106,7 @@ class LeakService:
 
         def work(op: Operation) -> ScanReported:
             op.authorise(Action.FINDING_REPORT, REPORT)
-            self._throttle.take(op.caller.principal, len(sightings))
+            self._throttle.take(op.caller.principal, max(1, len(sightings)))
             taken = self._recording.take(op, request.source, Origin.SCAN, sightings, Action.FINDING_REPORT)
             due = None if request.next_due_seconds is None else op.now + request.next_due_seconds
             scan = Scan(

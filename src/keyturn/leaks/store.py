@@ -123,10 +123,11 @@ def narrowed(
     if secret is not None:
         conditions.append((finding.c.secret == secret) | (finding.c.secret_path == secret))
     if source is not None:
-        seen = select(finding_place.c.finding).where(
-            finding_place.c.workspace == finding.c.workspace, finding_place.c.source == source
+        # By the finding, which the places are kept under: no other index leads to a source.
+        seen = select(finding_place.c.place).where(
+            finding_place.c.finding == finding.c.id, finding_place.c.source == source
         )
-        conditions.append(finding.c.id.in_(seen))
+        conditions.append(seen.exists())
     return conditions
 
 

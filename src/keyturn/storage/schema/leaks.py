@@ -60,9 +60,11 @@ finding = Table(
     _Finding,
     UniqueConstraint("workspace", "fingerprint"),
     Index(None, "workspace", "state", "last_seen_at"),
-    Index(None, "workspace", "key"),
-    Index(None, "workspace", "secret"),
+    Index(None, "certainty", "state"),
+    Index(None, "key"),
+    Index(None, "secret"),
     Index(None, "due_at"),
+    Index(None, "accepted_until"),
 )
 """One leaked value of a workspace, whatever the number of its places.
 

@@ -52,9 +52,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_finding")),
         sa.UniqueConstraint("workspace", "fingerprint", name=op.f("uq_finding_workspace_fingerprint")),
     )
+    op.create_index(op.f("ix_finding_accepted_until"), "finding", ["accepted_until"])
+    op.create_index(op.f("ix_finding_certainty_state"), "finding", ["certainty", "state"])
     op.create_index(op.f("ix_finding_due_at"), "finding", ["due_at"])
-    op.create_index(op.f("ix_finding_workspace_key"), "finding", ["workspace", "key"])
-    op.create_index(op.f("ix_finding_workspace_secret"), "finding", ["workspace", "secret"])
+    op.create_index(op.f("ix_finding_key"), "finding", ["key"])
+    op.create_index(op.f("ix_finding_secret"), "finding", ["secret"])
     op.create_index(op.f("ix_finding_workspace_state_last_seen_at"), "finding", ["workspace", "state", "last_seen_at"])
     op.create_table(
         "finding_place",
