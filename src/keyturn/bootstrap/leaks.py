@@ -21,6 +21,7 @@ from keyturn.telemetry.metrics import Family, Sample, counter, gauge
 from keyturn.vault.approvals import ApprovalService
 from keyturn.vault.fingerprints import Fingerprints
 from keyturn.vault.writing import Writing
+from keyturn.webhooks.guard import SETTING as WEBHOOK_SETTING
 from keyturn.wire.leaks import Certainty
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def open_leaks(
     boottime = database.clock.boottime
     matching = Matching(keyring, fingerprints)
     service = LeakService(door, matching, Throttle(boottime))
-    fetcher = GuardedFetcher(settings.webhook_allow)
+    fetcher = GuardedFetcher(settings.webhook_allow, setting=WEBHOOK_SETTING)
     return LeakParts(
         leaks=service,
         policies=LeakPolicyService(door),

@@ -68,10 +68,12 @@ class GuardedFetcher:
         self,
         allowed: Sequence[Network] = (),
         *,
+        setting: str = SETTING,
         resolver: Resolver | None = None,
         seconds: float = REQUEST_SECONDS,
     ) -> None:
-        """Talk to the internet and to `allowed` networks."""
+        """Talk to the internet and to `allowed` networks, which `setting` lists."""
+        self._setting = setting
         self._allowed = tuple(allowed)
         self._resolver: Resolver = resolver or SystemResolver()
         self._seconds = seconds
@@ -79,7 +81,7 @@ class GuardedFetcher:
 
     def check(self, url: str) -> None:
         """Raise InputError for an address that could never be asked."""
-        parse_url(url, self._allowed, setting=SETTING)
+        parse_url(url, self._allowed, setting=self._setting)
 
     async def get(self, url: str, *, ca_pem: str | None, bytes_max: int) -> Fetched:
         """See Fetcher."""
@@ -110,7 +112,7 @@ class GuardedFetcher:
     ) -> Fetched:
         try:
             async with asyncio.timeout(self._seconds), self._places:
-                target = parse_url(url, self._allowed, setting=SETTING)
+                target = parse_url(url, self._allowed, setting=self._setting)
                 return await self._asked(method, target, headers, body, ca_pem, bytes_max)
         except InputError as refused:
             raise FetchError(f"refused: {refused.message}") from None

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
 
-from keyturn.errors import NotFoundError
+from keyturn.errors import NotFoundError, ThrottledError
 from keyturn.kernel import tokenformat
 from keyturn.leaks.decoy_store import is_watched
 from keyturn.leaks.matching import Question
@@ -98,7 +98,7 @@ class PossessionService:
     async def check(self, key: Secret, *, ip: str | None = None) -> ShownKey:
         """Tell whether a key is ours and works; raises ThrottledError for a network that has asked too often."""
         self.require_open()
-        self._throttle.check(ip, SOURCE)
+        _admit(self._throttle, ip)
         found = await self._seen(key, ip, CHECK_PATH)
         # Who shows keys of ours is let go on: bounded is guessing.
         if found is None:
@@ -109,8 +109,8 @@ class PossessionService:
     async def report(self, key: Secret, *, where: str = "", ip: str | None = None) -> ShownKey:
         """Report a key; answers when it is revoked, if it is to be, or after 5 seconds; raises like `check`."""
         self.require_open()
-        self._throttle.check(ip, SOURCE)
-        self._reporting.check(ip, SOURCE)
+        for throttle in (self._throttle, self._reporting):
+            _admit(throttle, ip)
         # Counted before anything is awaited: requests at once are as many as those one after another.
         self._reporting.failed(ip, SOURCE)
         found = await self._seen(key, ip, REPORT_PATH)
@@ -186,6 +186,14 @@ class PossessionService:
             return _Found(workspace, key_id, version, answer.known.works, is_watched(connection, workspace, key_id))
 
         return await self._database.read(look)
+
+
+def _admit(throttle: Throttle, ip: str | None) -> None:
+    try:
+        throttle.check(ip, SOURCE)
+    except ThrottledError as error:
+        message = "too many keys were shown from this network"
+        raise ThrottledError(message, retry_after_seconds=error.retry_after_seconds, hint="try again later") from None
 
 
 def _note_use(transaction: Transaction, found: _Found, ip: str | None, path: str) -> None:
