@@ -473,3 +473,13 @@ def test_every_member_of_one_name_of_an_image_is_scanned() -> None:
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
     assert any(shows(document) for document in opened(out.getvalue())[0])
+
+
+@pytest.mark.parametrize("value", [b"a\\\\" * 700_000, b"QUJD\\\\n" * 400_000])
+def test_a_notebook_that_never_ends_a_text_takes_no_more_memory_than_it_is_long(value: bytes) -> None:
+    """An expression that could go back kept a place to go back to for each character: seventy times the file."""
+    data = b'{\n"cells": [\n\n\n\n"image/png": "' + value
+    tracemalloc.start()
+    opened(data, "a.ipynb")
+    assert tracemalloc.get_traced_memory()[1] < 12 * len(data)
+    tracemalloc.stop()

@@ -16,9 +16,11 @@ _BUNDLE_FOLDERS: Final = re.compile(r"(?:^|/)(?:dist|_next|\.next|\.output|\.nux
 _BUNDLE_NAME: Final = re.compile(r"(?:\.min|\.bundle|\.chunk|[.-][0-9a-f]{8,20}|-[A-Za-z0-9_-]{8})\.(?:m|c)?js$")
 _LONG_LINE: Final = 2000
 _CELL_LINE: Final = re.compile(
-    rb'^[ \t]*(?:"(?:text/[\w.+-]+|source|data)": )?"((?:[^"\\\n]|\\.)*)",?[ \t\r]*$', re.MULTILINE
+    rb'^[ \t]*(?:"(?:text/[\w.+-]+|source|data)": )?"((?:[^"\\\n]++|\\.)*+)",?[ \t\r]*$', re.MULTILINE
 )
-_PICTURE: Final = re.compile(rb'"(?:image|application)/[\w.+-]+": *"(?:[A-Za-z0-9+/=]|\\n){128,}"')
+_PICTURE: Final = re.compile(
+    rb'"(?:image|application)/[\w.+-]+": *"(?=(?:[A-Za-z0-9+/=]|\\n){128})(?:[A-Za-z0-9+/=]++|\\n)++"'
+)
 _NESTED: Final = 8
 
 
