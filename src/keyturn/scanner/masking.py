@@ -1,4 +1,7 @@
-"""What may be shown of a secret: the letters that every secret of its rule begins with, and how long it is."""
+"""What may be shown of a secret: the letters that every secret of its rule begins with, and how long it is.
+
+Of a key of Keyturn's own format that is its public id too.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ MASK: Final = "…"
 LINE_BYTES_MAX: Final = 160
 """How much of a line is shown, at most, around a secret."""
 
+OWN_CHECKSUM: Final = "keyturn"
 _PREFIX_MAX: Final = 32
 _SPECIAL: Final = frozenset(".^$*+?{}[]\\|()")
 _ALTERNATIVES: Final = r"\(\?:([\w\-|]+)\)(?![?*{])"
@@ -25,13 +29,21 @@ _RUN: Final = re.compile(rb"[A-Za-z0-9+/=_%-]*")
 
 
 def masked(rule: Rule, secret: bytes) -> str:
-    """Return the literal beginning that the rule gives away, and the count of characters: never the end of it."""
+    """Return the beginning that is no secret, and the count of characters: never the end of it."""
     if not secret:
         return ""
     text = secret.decode("utf-8", "replace")
-    prefix = _shown_prefix(rule, text)
+    prefix = _public_part(text) if rule.checksum == OWN_CHECKSUM else _shown_prefix(rule, text)
     count = len(text)
     return f"{prefix}{MASK}({count} character{'' if count == 1 else 's'})"
+
+
+def _public_part(text: str) -> str:
+    """Return what logs and support name a key of Keyturn's format by: everything up to its public id."""
+    from keyturn.kernel.tokenformat import parse
+
+    found = parse(text)
+    return "" if found is None else f"{found.prefix}_{found.tag}_{found.version_id}"
 
 
 def _shown_prefix(rule: Rule, text: str) -> str:

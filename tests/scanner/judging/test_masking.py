@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyturn.kernel.tokenformat import mint
 from keyturn.scanner.masking import LINE_BYTES_MAX, literal_prefixes, masked, masked_line
 from keyturn.scanner.ruleset.load import shipped_rules
 from keyturn.scanner.ruleset.model import Rule
@@ -96,3 +97,12 @@ def test_a_line_does_not_show_its_secret_in_another_encoding(shift: int, around:
         (found,) = scanned({"a.txt": f"{key} {'-' * around} x {form} end"}).findings
         assert key not in found.line_text
         assert not any(form[at : at + 8] in found.line_text for at in range(8, len(form) - 8))
+
+
+def test_a_key_of_ours_is_named_by_its_public_id() -> None:
+    """That is what its owner and the server know it by; nothing of the secret behind it is shown."""
+    rule = next(one for one in shipped_rules() if one.checksum == "keyturn")
+    minted = mint("acme", "live")
+    key = minted.key.reveal()
+    assert masked(rule, key.encode()) == f"acme_live_{minted.version_id}…({len(key)} characters)"
+    assert masked(rule, key[:-1].encode()) == f"…({len(key) - 1} characters)"
