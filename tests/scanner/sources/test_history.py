@@ -283,7 +283,8 @@ def test_ref_that_git_passes_over_is_an_error(clone: Clone, reads: Reads) -> Non
 
 
 def test_tree_of_a_tag_that_cannot_be_read_is_an_error(clone: Clone, reads: Reads) -> None:
-    clone.commit(a__txt=b"one", **{"inner/b": b"two"})
+    clone.write("inner/b", b"two")
+    clone.commit(a__txt=b"one")
     tree = clone.git("rev-parse", "HEAD^{tree}")
     clone.git("tag", "tree", tree)
     clone.git("update-ref", "-d", "HEAD")

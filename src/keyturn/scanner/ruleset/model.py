@@ -55,8 +55,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     environment   `production`, `test` or empty: what the format itself says
     entropy       the secret's Shannon entropy in bits a character has to be above it; 0: not looked at
     checksum      a name in `checksums`: a match whose check is wrong is none
-    keywords      in lower case; one of them has to stand in the document, whatever its case.  In a rule of ours one stands
-                  in every match; in a foreign one it may stand anywhere else
+    keywords      in lower case; one of them has to stand in the document, whatever its case.  In a rule of ours one
+                  stands in every match; in a foreign one it may stand anywhere else
     window        most bytes that a match can be long
     path          the document's path has to match it
     generic       its findings are of certainty `generic`, and give way to another rule's; ours are weighed by name,
