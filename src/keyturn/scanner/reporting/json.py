@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from keyturn import __version__
 from keyturn.kernel.clock import rfc3339
 from keyturn.scanner.reporting.options import next_step, secret_text
@@ -48,7 +50,7 @@ def render(report: Report, options: Options) -> str:
         "judged_by": report.judged_by,
     }
     # ASCII alone, so that no text of a scanned file can disturb who reads it.
-    return json.dumps(document, indent=2) + "\n"
+    return msgspec.json.format(json.dumps(document)) + "\n"
 
 
 def as_document(finding: Finding, *, reveal: bool = False) -> dict[str, Any]:
