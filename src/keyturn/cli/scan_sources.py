@@ -135,17 +135,21 @@ def _history(repository: Repository, options: ScanOptions, cache: Cache | None, 
     from keyturn.scanner.engine.open import ruleset_digest
     from keyturn.scanner.sources.history import HistorySource
     from keyturn.scanner.sources.seen import SeenBlobs
-    from keyturn.scanner.sources.trimming import surroundings
+    from keyturn.scanner.sources.trimming import reaching_far, surroundings
 
     digest = " ".join([ruleset_digest(ruleset), *_scanner()])
     seen = None if cache is None else SeenBlobs(cache, repository.common, digest)
+    # Those of others may ask for a word anywhere in the document.
+    own = not options.rules and not options.held
+    context = surroundings(ruleset)
     source = HistorySource(
         repository,
         options.refs,
         stash=options.stash,
         unreachable=options.unreachable,
         seen=seen,
-        context=surroundings(ruleset),
+        context=context,
+        far=reaching_far(ruleset) if own and context else None,
     )
     whole = not options.refs
     return Chosen(source, whole=whole, scanned=_remember(source))

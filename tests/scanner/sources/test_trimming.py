@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from keyturn.scanner.ruleset.model import Required, Rule, Ruleset
 from keyturn.scanner.sources.git import HistorySource, surroundings
 from keyturn.scanner.sources.reach import bytes_between_line_ends
-from keyturn.scanner.sources.trimming import holds_block, new_lines, new_stretches
+from keyturn.scanner.sources.trimming import holds_block, new_lines, new_stretches, reaching_far
 
 if TYPE_CHECKING:
     from tests.scanner.sources.conftest import Clone, Seen, Source
@@ -174,6 +174,61 @@ def test_rules_say_how_much_surrounds_what_is_new() -> None:
     assert surroundings(Ruleset(name="r", rules=(plain, armour, near))) == 4096
     assert surroundings(Ruleset(name="r", rules=(plain, long))) == 9000
     assert surroundings(Ruleset(name="r", rules=(plain, far))) == 0
+
+
+FAR = tuple(
+    Rule(id=str(number), title="far", regex=regex, window=8192)
+    for number, regex in enumerate(
+        (
+            r"(?m)^head:\s{1,4}a\n[^\x00]*?key_[0-9]{8}",
+            r"(?:\"one\":(?i)two[^{}]*?key_[0-9]{8}|key_[0-9]{8}[^{}]*?\"one\")",
+            r"(([a-z]{4}) begins[^{}]*?)key_[0-9]{8}",
+        )
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [
+        (b"x\nhead:  a\nb", True),
+        (b"x head: a", False),
+        (b'"one":TWO', True),
+        (b"key_12345678", True),
+        (b"this begins", True),
+        (b"is begins", False),
+        (ARMOUR + b"BEGIN A", False),
+        (b"plain", False),
+    ],
+)
+def test_what_reaches_far_is_told_by_its_beginning(text: bytes, begins: bool) -> None:  # noqa: FBT001
+    armour = Rule(id="b", title="b", regex=(ARMOUR + b"BEGIN A[^x]{1,20000}").decode(), window=1 << 16)
+    line = Rule(id="p", title="p", regex="plain[^\n]{1,5000}", window=6000)
+    far = reaching_far(Ruleset(name="r", rules=(*FAR, armour, line)))
+    assert (far.search(text) is not None) is begins
+
+
+def test_nothing_reaches_far_without_such_a_rule() -> None:
+    line = Rule(id="p", title="p", regex="plain[^\n]{1,5000}", window=6000)
+    assert reaching_far(Ruleset(name="r", rules=(line,))).search(b"plain \n \x00\xff") is None
+
+
+@pytest.mark.parametrize("born", [0, 1, 2])
+def test_what_is_far_from_the_beginning_of_its_match_is_scanned_with_it(clone: Clone, reads: Reads, born: int) -> None:
+    """The match begins 3000 bytes before what is new: in the first version, or from a later one on, or never."""
+    lines = [b"this is line %03d of the file" % number for number in range(900)]
+    for commit in range(4):
+        if commit == born:
+            lines[300] = b"head: a"
+        lines[400] = b"key_%08d" % commit
+        clone.commit(a__txt=b"\n".join(lines))
+    far = reaching_far(Ruleset(name="r", rules=FAR[:1]))
+    whole = re.compile(rb"(?m)^head: a\n[^\x00]*?key_[0-9]{8}")
+    seen = reads(HistorySource(clone.open(), context=8192, far=far))
+    found = {match[0][-12:] for one in seen.documents for match in whole.finditer(bytes(one.data))}
+    assert found == {b"key_%08d" % commit for commit in range(born, 4)}
+    less = reads(HistorySource(clone.open(), context=8192, far=reaching_far(Ruleset(name="r", rules=()))))
+    assert sum(len(one.data) for one in less.documents) < sum(len(one.data) for one in seen.documents) / 1.2
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,15 @@ import os
 import weakref
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from keyturn.scanner.model import Batch, Context, Document, Notice, Problem
 from keyturn.scanner.sources.objects import ObjectReader, Read
 from keyturn.scanner.sources.repository import Repository
-from keyturn.scanner.sources.trimming import Stretch, holds_block, new_lines, new_stretches
+from keyturn.scanner.sources.trimming import NEAR, Stretch, holds_block, new_lines, new_stretches
+
+if TYPE_CHECKING:
+    import re2
 
 BLOB_BYTES_MAX = 1 << 29
 _BATCH_BYTES = 12 << 20
@@ -58,14 +61,23 @@ def batches_of(blobs: Sequence[tuple[Blob, int]]) -> Iterator[Batch]:
 class BlobDocuments:
     """Reads the blobs of batches; every process that does opens a git of its own, and keeps it."""
 
-    def __init__(self, repository: Repository, *, context: int = 0, bytes_max: int = BLOB_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        context: int = 0,
+        far: re2._Regexp | None = None,
+        bytes_max: int = BLOB_BYTES_MAX,
+    ) -> None:
         self._repository = repository
         self._context = context
+        self._far = far
         self._bytes_max = bytes_max
         self._readers: dict[int, ObjectReader] = {}
         self._contexts: dict[str, frozenset[Context]] = {"": frozenset()}
         self._lines: dict[str, Stretch] = {}
         self._blocks: dict[str, bool] = {}
+        self._reaching: dict[str, bool] = {}
         self._finalizer = weakref.finalize(self, _close, self._readers)
 
     def documents(self, batch: Batch) -> Iterator[Document | Notice]:
@@ -73,6 +85,7 @@ class BlobDocuments:
         blobs = [Blob(*cast("tuple[str, ...]", one)) for one in batch]
         self._lines.clear()
         self._blocks.clear()
+        self._reaching.clear()
         needed: dict[str, int] = {}
         for blob in blobs:
             if blob.base:
@@ -121,12 +134,32 @@ class BlobDocuments:
 
     def _stretches(self, blob: Blob, data: bytes, base: bytes) -> list[Stretch] | None:
         """Find what is new; that no block begins in a version is known from what was new in it and from its base."""
-        if not self._context or len(data) <= 2 * self._context:
+        if self._far is not None and len(data) > 2 * NEAR and not self._reaches(self._far, blob, base):
+            near = self._stretches_within(blob, data, base, NEAR)
+            if near is None:
+                return None
+            reaching = any(self._far.search(data, start, end) is not None for start, end in near)
+            self._reaching[blob.name] = reaching
+            if not reaching:
+                return near
+        return self._stretches_within(blob, data, base, self._context) if self._context else None
+
+    def _reaches(self, far: re2._Regexp, blob: Blob, base: bytes) -> bool:
+        """Tell whether something in the earlier version may reach far; if so, it may in this one."""
+        reaching = self._reaching.get(blob.base)
+        if reaching is None:
+            reaching = self._reaching[blob.base] = far.search(base) is not None
+        if reaching:
+            self._reaching[blob.name] = True
+        return reaching
+
+    def _stretches_within(self, blob: Blob, data: bytes, base: bytes, context: int) -> list[Stretch] | None:
+        if len(data) <= 2 * context:
             return None
         blocks = self._blocks.get(blob.base)
         if blocks is None:
-            blocks = holds_block(base)
-        stretches = new_stretches(base, data, blob.path, self._context, blocks=blocks)
+            blocks = self._blocks[blob.base] = holds_block(base)
+        stretches = new_stretches(base, data, blob.path, context, blocks=blocks)
         if stretches is not None:
             self._blocks[blob.name] = blocks or any(holds_block(data[start:end]) for start, end in stretches)
         return stretches

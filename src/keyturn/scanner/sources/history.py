@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from keyturn.scanner.model import Batch, Context, Document, Notice, Problem
 from keyturn.scanner.sources.attribution import Broken, Introduction, introductions
@@ -19,6 +20,9 @@ from keyturn.scanner.sources.names import readable
 from keyturn.scanner.sources.objects import every_object, sizes
 from keyturn.scanner.sources.repository import Repository, refuse_what_waits
 from keyturn.scanner.sources.seen import SeenBlobs
+
+if TYPE_CHECKING:
+    import re2
 
 
 @dataclass(slots=True)
@@ -39,9 +43,16 @@ class _CommitSource:
     sweeps = False
     of_submodules = Problem.MISSING
 
-    def __init__(self, repository: Repository, *, context: int = 0, bytes_max: int = BLOB_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        context: int = 0,
+        far: re2._Regexp | None = None,
+        bytes_max: int = BLOB_BYTES_MAX,
+    ) -> None:
         self._repository = repository
-        self._reading = BlobDocuments(repository, context=context, bytes_max=bytes_max)
+        self._reading = BlobDocuments(repository, context=context, far=far, bytes_max=bytes_max)
         self._seen: SeenBlobs | None = None
         self._planned: list[Blob] = []
 
@@ -114,6 +125,7 @@ class HistorySource(_CommitSource):
 
     `stash` adds what is stashed, older stashes too; `unreachable` what no ref leads to any more.
     `context` is how much surrounds what is new in a version, see `trimming.surroundings`; 0 scans every version whole.
+    With `far` it is less where that does not match, see `trimming.reaching_far`.
     `seen` leaves out what held nothing the last time; `finished` has to be told what held something this time.
     """
 
@@ -128,9 +140,10 @@ class HistorySource(_CommitSource):
         unreachable: bool = False,
         seen: SeenBlobs | None = None,
         context: int = 0,
+        far: re2._Regexp | None = None,
         bytes_max: int = BLOB_BYTES_MAX,
     ) -> None:
-        super().__init__(repository, context=context, bytes_max=bytes_max)
+        super().__init__(repository, context=context, far=far, bytes_max=bytes_max)
         self._refs = tuple(refs)
         self._stash = stash
         self.sweeps = unreachable

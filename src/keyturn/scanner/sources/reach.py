@@ -8,10 +8,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from keyturn.scanner.engine.syntax import Atom, Choice, Group, Node, NotUnderstoodError, Repeat, Sequence, parse
+from keyturn.scanner.engine.syntax import (
+    Assertion,
+    Atom,
+    Choice,
+    Group,
+    Node,
+    NotUnderstoodError,
+    Repeat,
+    Sequence,
+    parse,
+)
 from keyturn.scanner.ruleset.model import Rule
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import re2
+
+_BEGINNING_MAX = 1100
 _DOT_IS_ANY = re.compile(r"\(\?[a-zA-Z]*s")
 
 
@@ -22,6 +39,44 @@ def bytes_between_line_ends(rule: Rule) -> int:
     except NotUnderstoodError:
         return rule.window
     return int(min(_Lines(dot_is_any=_DOT_IS_ANY.search(rule.regex) is not None).reach(node), rule.window))
+
+
+def beginnings(rules: Iterable[Rule]) -> re2._Regexp:
+    """Return an expression that matches, in so many bytes, where any match of some rules begins."""
+    from keyturn.scanner.engine.plans import compiled
+
+    begun = "|".join(f"(?:{_beginning_of(rule)})" for rule in rules) or "[^\\x00-\\xff]"
+    return compiled(begun, "beginnings of rules", latin=True, captures=False)
+
+
+def _beginning_of(rule: Rule) -> str:
+    try:
+        return _beginning(parse(rule.regex))
+    except NotUnderstoodError:
+        return ""
+
+
+def _beginning(node: Node) -> str:
+    """Return what is at most so many bytes long and begins every match; nothing, which is everywhere, when in doubt."""
+    if node.width <= _BEGINNING_MAX:
+        return node.text
+    if isinstance(node, Group):
+        return f"{node.prefix}{_beginning(node.body)})"
+    if isinstance(node, Choice):
+        return "|".join(map(_beginning, node.branches))
+    if not isinstance(node, Sequence):
+        return ""
+    kept: list[str] = []
+    left: float = _BEGINNING_MAX
+    for part in node.parts:
+        left -= part.width
+        if left < 0:
+            break
+        kept.append(part.text)
+    if all(isinstance(part, Assertion) for part in node.parts[: len(kept)]):
+        following = node.parts[len(kept)]
+        kept.append(_beginning(following) if isinstance(following, Group) else "")
+    return "".join(kept)
 
 
 class _Lines:

@@ -13,10 +13,18 @@ one to match anywhere in the document is none of these, so `surroundings` allows
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING
 
-from keyturn.scanner.ruleset.model import Ruleset
+from keyturn.scanner.engine.plans import compiled, first_start
+from keyturn.scanner.ruleset.model import Rule, Ruleset
+
+if TYPE_CHECKING:
+    import re2
 
 CONTEXT_MIN = 4096
+NEAR = 2048
+"""How many bytes surround what is new where no match begins that may reach over more; see `reaching_far`."""
 LINES_MAX = 16
 BLOCK_BYTES_MAX = 1 << 16
 _ANCHOR = 96
@@ -45,10 +53,24 @@ def surroundings(ruleset: Ruleset) -> int:
         for required in rule.requires:
             if required.within_lines is None or required.within_lines > LINES_MAX:
                 return 0
-        block = rule.window <= BLOCK_BYTES_MAX and rule.regex.startswith(tuple(one.decode() for one in _BEGINNINGS))
-        if rule.window > longest and not block:
+        if rule.window > longest and not _is_of_blocks(rule):
             longest = max(longest, bytes_between_line_ends(rule))
     return longest
+
+
+def reaching_far(ruleset: Ruleset) -> re2._Regexp:
+    """Return what begins every match that reaches over more lines than `NEAR` has, except those of blocks.
+
+    It is for rules that find nothing because of what stands elsewhere: no other rule, and no word of theirs.
+    """
+    from keyturn.scanner.sources.reach import beginnings, bytes_between_line_ends
+
+    rules = (rule for rule in ruleset.rules if rule.window > NEAR and not _is_of_blocks(rule))
+    return beginnings(rule for rule in rules if bytes_between_line_ends(rule) > NEAR)
+
+
+def _is_of_blocks(rule: Rule) -> bool:
+    return rule.window <= BLOCK_BYTES_MAX and rule.regex.startswith(tuple(one.decode() for one in _BEGINNINGS))
 
 
 def holds_block(data: bytes) -> bool:
@@ -165,7 +187,7 @@ def _back(data: bytes, position: int, context: int) -> int:
     """Return where a stretch begins that has `position` in it: at a line, `context` before, and before a block."""
     line = data.rfind(b"\n", 0, position) + 1
     position = data.rfind(b"\n", 0, max(0, line - context)) + 1
-    near = any(map(_encoded, data[position : position + _BORDER].split(b"\n")))
+    near = _has_encoded(data, position, position + _BORDER)
     while position:
         before = data.rfind(b"\n", 0, position - 1) + 1
         if not _encoded(data[before:position]):
@@ -176,7 +198,7 @@ def _back(data: bytes, position: int, context: int) -> int:
 
 def _forth(data: bytes, position: int, context: int) -> int:
     position = _line_end(data, _line_end(data, position) + context)
-    near = any(map(_encoded, data[max(0, position - _BORDER) : position].split(b"\n")))
+    near = _has_encoded(data, max(0, position - _BORDER), position)
     while position < len(data):
         after = _line_end(data, position)
         if not _encoded(data[position:after]):
@@ -208,7 +230,23 @@ def _line_end(data: bytes, position: int) -> int:
     return len(data) if found < 0 else found + 1
 
 
+def _has_encoded(data: bytes, start: int, end: int) -> bool:
+    """Tell whether a line, or what of it is between two places, is nothing but encoded bytes."""
+    # Most lines have words in them, and are passed over at once.
+    return first_start(_run(), data, start, min(end, len(data))) >= 0 and any(
+        map(_encoded, data[start:end].split(b"\n"))
+    )
+
+
+@cache
+def _run() -> re2._Regexp:
+    alphabet = _ALPHABET.decode().removesuffix("_-")
+    return compiled(f"[{alphabet}_\\-]{{{_ENCODED_MIN}}}", "encoded lines", captures=False)
+
+
 def _encoded(line: bytes) -> bool:
     """Tell whether a line is nothing but encoded bytes, such as one of many."""
+    if len(line) < _ENCODED_MIN:
+        return False
     inner = line.strip(_AROUND).removesuffix(b"\\n").removesuffix(b"\\r")
     return len(inner) >= _ENCODED_MIN and not inner.translate(None, _ALPHABET)
