@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Confirmation:
     """One rule, ready to confirm; it is made when the rule is first told of, since most never are."""
 
-    __slots__ = ("_allow", "_path", "_search", "_verify", "_weigh", "_words", "rule")
+    __slots__ = ("_allow", "_is_barren", "_path", "_search", "_verify", "_weigh", "_words", "rule")
 
     def __init__(self, rule: Rule, reach: int) -> None:
         """Compile the rule's expression, which is known to be right; no match is longer than `reach`."""
@@ -34,11 +34,16 @@ class Confirmation:
         self._allow = tuple(Allowing(allowed, field) for allowed in rule.allow)
         self._words = tuple(word.encode() for word in rule.keywords)
         self._verify = CHECKSUMS[rule.checksum].verify if rule.checksum else None
-        self._weigh: Callable[[Rule, bytes, bytes, str], bool] | None = _weighing() if rule.generic else None
+        self._weigh: Callable[[Rule, bytes, bytes, str], bool] | None = None
+        self._is_barren: Callable[[Rule, str], bool] | None = None
+        if rule.generic:
+            self._weigh, self._is_barren = _weighing()
 
     def applies(self, subject: Subject) -> bool:
         """Tell whether the rule is for documents of this path."""
-        return self._path is None or self._path.search(subject.path) is not None
+        if self._path is not None and self._path.search(subject.path) is None:
+            return False
+        return self._is_barren is None or not self._is_barren(self.rule, _text(subject.path))
 
     def _is_worded(self, subject: Subject, start: int, end: int) -> bool:
         """Tell whether a keyword stands in the match, as in our own rules, or anywhere else in the document."""
@@ -91,8 +96,7 @@ class Confirmation:
             return False
         if self._weigh is None:
             return True
-        path = subject.path.decode("utf-8", "surrogatepass")
-        return self._weigh(rule, bytes(subject.data[span[0] : span[1]]), secret, path)
+        return self._weigh(rule, bytes(subject.data[span[0] : span[1]]), secret, _text(subject.path))
 
 
 def entropy(secret: bytes) -> float:
@@ -101,7 +105,11 @@ def entropy(secret: bytes) -> float:
     return math.log2(size) - sum(n * math.log2(n) for n in Counter(secret).values()) / size
 
 
-def _weighing() -> Callable[[Rule, bytes, bytes, str], bool]:
-    from keyturn.scanner.engine.generic import weigh
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "surrogatepass")
 
-    return weigh
+
+def _weighing() -> tuple[Callable[[Rule, bytes, bytes, str], bool], Callable[[Rule, str], bool]]:
+    from keyturn.scanner.engine.generic import is_barren, weigh
+
+    return weigh, is_barren

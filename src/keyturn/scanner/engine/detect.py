@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Engine:
     """Rules, ready to be matched.  One engine serves one thread at a time; `clone` makes another at no cost."""
 
-    __slots__ = ("_allow", "_any_path", "_confirmations", "_finder", "_path_rules", "ruleset")
+    __slots__ = ("_allow", "_any_path", "_confirmations", "_finder", "_path_before", "_path_rules", "ruleset")
 
     def __init__(self, ruleset: Ruleset, finder: Finder) -> None:
         """Hold rules that are known to be right, and what finds them."""
@@ -35,6 +35,7 @@ class Engine:
             if rule.path and plan.way in {Way.NEVER, Way.PATH}
         ]
         self._any_path: re2._Regexp | None = None
+        self._path_before: tuple[bytes, bool] | None = None
 
     def clone(self) -> Engine:
         """Return an engine of the same rules for another thread."""
@@ -42,6 +43,7 @@ class Engine:
         other.ruleset, other._finder = self.ruleset, self._finder.clone()
         other._confirmations, other._allow = self._confirmations, self._allow
         other._path_rules, other._any_path = self._path_rules, self._any_path
+        other._path_before = None
         return other
 
     def detect(self, data: Bytes, path: str = "", commit: str = "") -> list[Detection]:
@@ -70,11 +72,8 @@ class Engine:
 
     def _by_path(self, subject: Subject) -> list[Detection]:
         """Return what the rules find that are for few paths."""
-        if self._any_path is None:
-            paths = [self.ruleset.rules[at].path for at in self._path_rules]
-            self._any_path = one_of(paths, "paths", captures=False)
         found: list[Detection] = []
-        if self._any_path.search(subject.path) is None:
+        if not self._is_for_few(subject.path):
             return found
         for at in self._path_rules:
             confirmation = self._confirmations[at] or self._confirmation(at)
@@ -85,3 +84,12 @@ class Engine:
             elif confirmation.of_path(subject, self._allow):
                 found.append(Detection(self.ruleset.rules[at], 0, 0, 0, 0))
         return found
+
+    def _is_for_few(self, path: bytes) -> bool:
+        """Tell whether a path is one of those; the versions of a file, and its layers, follow each other."""
+        if self._path_before is None or self._path_before[0] != path:
+            if self._any_path is None:
+                paths = [self.ruleset.rules[at].path for at in self._path_rules]
+                self._any_path = one_of(paths, "paths", captures=False)
+            self._path_before = path, self._any_path.search(path) is not None
+        return self._path_before[1]

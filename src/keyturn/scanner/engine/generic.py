@@ -61,6 +61,11 @@ def weigh(rule: Rule, match: bytes, secret: bytes, path: str) -> bool:
     return _is_secret(name, secret, ground, quoted=quoted)
 
 
+def is_barren(rule: Rule, path: str) -> bool:
+    """Tell whether a rule finds nothing in files of this path, whatever stands in them."""
+    return rule.provider == PROVIDER and rule.id != BASIC and ground_of(path) is Ground.BARREN
+
+
 @lru_cache(maxsize=4096)
 def _is_secret(name: bytes, secret: bytes, ground: Ground, *, quoted: bool) -> bool:
     """Weigh a value; in the versions of a file the same ones come again and again."""
