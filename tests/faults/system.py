@@ -153,6 +153,7 @@ class Proxy:
         self._is_frozen = False
         self._spares_confirms = False
         self._flows: asyncio.Condition
+        self._server: asyncio.Server
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._begun = threading.Event()
@@ -165,6 +166,7 @@ class Proxy:
 
     def __exit__(self, *exception: object) -> None:
         self.cut()
+        asyncio.run_coroutine_threadsafe(self._refuse(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 
@@ -197,11 +199,10 @@ class Proxy:
             return await asyncio.start_server(self._serve, "127.0.0.1", 0)
 
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(begin())
-        self._port = server.sockets[0].getsockname()[1]
+        self._server = self._loop.run_until_complete(begin())
+        self._port = self._server.sockets[0].getsockname()[1]
         self._begun.set()
         self._loop.run_forever()
-        server.close()
         tasks = asyncio.all_tasks(self._loop)
         for task in tasks:
             task.cancel()
@@ -209,6 +210,11 @@ class Proxy:
         self._abort_all()
         self._loop.run_until_complete(asyncio.sleep(0.01))
         self._loop.close()
+
+    async def _refuse(self) -> None:
+        """Take no connection any more, and let those that were just taken get as far as being cut."""
+        self._server.close()
+        await asyncio.sleep(0.1)
 
     def _abort_all(self) -> None:
         for writer in self._writers:
