@@ -17,9 +17,10 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from keyturn.cli.scan_server import BYTES_PER_REPORT, FINDINGS_PER_REPORT, parts_of
+from keyturn.cli.scan_server import BYTES_PER_REPORT, parts_of
 from keyturn.testing.postgres import free_port
 from keyturn.testing.server import RunningServer
+from keyturn.wire.leaks import FINDINGS_MAX
 
 pytestmark = pytest.mark.slow
 
@@ -246,8 +247,8 @@ def test_what_was_found_is_kept_under_the_name_of_the_report(admin: httpx.Client
 
 def test_a_report_is_told_in_parts_that_a_server_takes() -> None:
     assert parts_of([]) == [[]]
-    many = [{"n": number} for number in range(2 * FINDINGS_PER_REPORT + 1)]
-    assert [len(part) for part in parts_of(many)] == [FINDINGS_PER_REPORT, FINDINGS_PER_REPORT, 1]
+    many = [{"n": number} for number in range(2 * FINDINGS_MAX + 1)]
+    assert [len(part) for part in parts_of(many)] == [FINDINGS_MAX, FINDINGS_MAX, 1]
     large = [{"members": ["p" * 4000] * 16} for _ in range(100)]
     parts = parts_of(large)
     assert [one for part in parts for one in part] == large

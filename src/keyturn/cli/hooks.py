@@ -12,15 +12,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
 
 import click
 
 from keyturn.cli.output import cell
+from keyturn.cli.scan import FAILED
 from keyturn.errors import InputError, KeyturnError
 from keyturn.scanner.hooks.installation import Hook, install, uninstall
-
-FAILED: Final = 2
 
 _HOOK = click.argument("hook", type=click.Choice([hook.value for hook in Hook]))
 _REPOSITORY = click.option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from keyturn.cli.scan import CLEAN, FAILED, FOUND, ScanOptions, exit_code, show
 from keyturn.config import inherited_environment
 from keyturn.errors import ConfigError, InputError
 from keyturn.kernel.clock import Clock, rfc3339
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from keyturn.scanner.ruleset.model import Ruleset
     from keyturn.scanner.sources.repository import Repository
 
-CLEAN: Final = 0
-FOUND: Final = 1
-FAILED: Final = 2
 _NOT_SET: Final = 1
 """What git-config(1) ends with when there is no such setting."""
 BYPASS_MODES: Final = ("reason", "never")
@@ -74,7 +72,6 @@ def received(given: str) -> int:
 
 def sent(given: str, arguments: tuple[str, ...]) -> int:
     """Judge what a push would publish, by the policy and baseline of the work tree."""
-    from keyturn.cli.scan import ScanOptions, show
     from keyturn.cli.scan_setup import judged_by, prepare
     from keyturn.scanner.sources.git import PushSource, open_repository
 
@@ -93,9 +90,7 @@ def sent(given: str, arguments: tuple[str, ...]) -> int:
         return CLEAN
     report.judged_by = judged_by(ScanOptions())
     show(report, ScanOptions())
-    if any(finding.verdict == "block" for finding in report.findings):
-        return FOUND
-    return FAILED if errors_of(report) else CLEAN
+    return exit_code(report)
 
 
 class _Settings:

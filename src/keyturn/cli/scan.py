@@ -139,9 +139,16 @@ def _scan(options: ScanOptions) -> int:
     show(report, options)
     if options.write_baseline is not None:
         return FAILED if failed else CLEAN
+    return exit_code(report, strict=options.strict)
+
+
+def exit_code(report: Report, *, strict: bool = False) -> int:
+    """Return what a scan ends with: found before failed, and failed before clean."""
+    from keyturn.scanner.running import errors_of
+
     if any(finding.verdict == "block" for finding in report.findings):
         return FOUND
-    return FAILED if failed else CLEAN
+    return FAILED if errors_of(report, strict=strict) else CLEAN
 
 
 def _check(options: ScanOptions) -> None:
@@ -158,8 +165,11 @@ def _check(options: ScanOptions) -> None:
         raise InputError("--next-due-seconds needs --report")
     if options.held and not (options.connect or options.source):
         raise InputError("--held needs --connect or --report")
-    if options.reveal and options.form not in {"text", "json", "csv"}:
-        raise InputError(f"the form {options.form} never holds a secret", field="--reveal")
+    if options.reveal:
+        from keyturn.scanner.reporting.options import REVEALING
+
+        if options.form not in REVEALING:
+            raise InputError(f"the form {options.form} never holds a secret", field="--reveal")
     if options.write_baseline is not None and options.baseline not in {None, options.write_baseline}:
         raise InputError("a baseline is written over the one that is read", field="--write-baseline")
 

@@ -16,9 +16,10 @@ import msgspec
 from keyturn.cli.session import open_session
 from keyturn.errors import KeyturnError, ThrottledError
 from keyturn.kernel.clock import Clock, rfc3339
-from keyturn.scanner.matching import PER_REQUEST_MAX, candidate_of
+from keyturn.scanner.matching import candidate_of
 from keyturn.scanner.model import Certainty, Notice, Owner, Problem
 from keyturn.scanner.ruleset.model import HELD_WORD
+from keyturn.wire.leaks import CANDIDATES_MAX, FINDINGS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from keyturn.scanner.matching import Candidate
     from keyturn.scanner.model import Finding, Report
 
-FINDINGS_PER_REPORT: Final = 1000
 BYTES_PER_REPORT: Final = 2 * 1024 * 1024
 """Of findings; a server takes twice that in all."""
 ATTEMPTS: Final = 5
@@ -82,8 +82,8 @@ class Asked(msgspec.Struct):
         return known
 
     def _matches(self, candidates: list[Candidate]) -> Iterator[tuple[Candidate, tuple[Certainty, Owner]]]:
-        for start in range(0, len(candidates), PER_REQUEST_MAX):
-            part = candidates[start : start + PER_REQUEST_MAX]
+        for start in range(0, len(candidates), CANDIDATES_MAX):
+            part = candidates[start : start + CANDIDATES_MAX]
             body = {"candidates": [_asked(one) for one in part]}
             answered = msgspec.convert(_patiently(self.session, "/leaks/match", body), _Matches)
             for match in answered.matches:
@@ -126,7 +126,7 @@ def parts_of(told: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     size = 0
     for one in told:
         bytes_of_one = len(msgspec.json.encode(one))
-        if parts[-1] and (len(parts[-1]) == FINDINGS_PER_REPORT or size + bytes_of_one > BYTES_PER_REPORT):
+        if parts[-1] and (len(parts[-1]) == FINDINGS_MAX or size + bytes_of_one > BYTES_PER_REPORT):
             parts.append([])
             size = 0
         parts[-1].append(one)

@@ -25,7 +25,7 @@ import msgspec
 
 from keyturn.errors import ForbiddenError, InputError
 from keyturn.kernel.secret import Secret
-from keyturn.wire.leak_intakes import PartnerReport
+from keyturn.wire.leak_intakes import KEYS_MAX, PartnerReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +36,6 @@ IDENTIFIER_HEADER: Final = "github-public-key-identifier"
 SIGNATURE_HEADER: Final = "github-public-key-signature"
 REPORTS_MAX: Final = 1000
 """Tokens of one message."""
-KEYS_MAX: Final = 64
 
 
 class PublicKey(msgspec.Struct, frozen=True, kw_only=True):

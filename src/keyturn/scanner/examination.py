@@ -16,7 +16,7 @@ import msgspec
 from keyturn.scanner.context import contexts_of
 from keyturn.scanner.ignores import allowed_by
 from keyturn.scanner.lines import Lines
-from keyturn.scanner.masking import LINE_BYTES_MAX, masked, masked_line
+from keyturn.scanner.masking import LINE_BYTES_MAX, OWN_CHECKSUM, masked, masked_line
 from keyturn.scanner.model import Certainty, Context, Document, Notice, Place, Problem
 from keyturn.scanner.ruleset.model import HELD_WORD
 
@@ -86,7 +86,7 @@ def examine(
 
 def certainty_of(rule: Rule) -> Certainty:
     """Return how sure a finding of a rule is, before a server was asked."""
-    if rule.checksum == "keyturn":
+    if rule.checksum == OWN_CHECKSUM:
         return Certainty.OWN
     return Certainty.GENERIC if rule.generic else Certainty.PROVIDER
 

@@ -17,6 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from keyturn.kernel.tokenformat import version_id_of
+from keyturn.wire.leaks import HELD_LENGTH_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +25,7 @@ if TYPE_CHECKING:
     from keyturn.kernel.secret import Secret
     from keyturn.scanner.model import Bytes
 
-LENGTH_MIN: Final = 20
 LENGTH_MAX: Final = 512
-PER_REQUEST_MAX: Final = 10_000
-"""Candidates of one question to a server."""
 
 _WORD: Final = rb"[0-9A-Za-z!#$%*+\-./:=?@\\^_~]{20,512}"
 _TRAILING: Final = b".:?!\\-"
@@ -49,7 +47,7 @@ def candidate_of(secret: Secret) -> Candidate | None:
     except ValueError:
         return None  # bytes that are no text equal nothing that is held
     version = version_id_of(text) or ""
-    if not version and len(text) < LENGTH_MIN:
+    if not version and len(text) < HELD_LENGTH_MIN:
         return None
     return Candidate(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(), len(text), version)
 
@@ -65,22 +63,17 @@ def words(data: Bytes) -> Iterator[tuple[int, int]]:
         yield from _parts(bytes(data[start:end]), start)
 
 
-def digest_of(data: Bytes, start: int, end: int) -> bytes:
-    """Return the digest of a word."""
-    return hashlib.sha256(data[start:end]).digest()
-
-
 def _parts(word: bytes, start: int) -> Iterator[tuple[int, int]]:
     ends = {len(word), len(word.rstrip(_TRAILING))}
     begins = {0}
     for sign in (b"=", b":"):
         at = word.find(sign)
-        while 0 <= at < len(word) - LENGTH_MIN and len(begins) < 4:
+        while 0 <= at < len(word) - HELD_LENGTH_MIN and len(begins) < 4:
             begins.add(at + 1)
             at = word.find(sign, at + 1)
     for begin in begins:
         for end in ends:
-            if end - begin >= LENGTH_MIN and any(0x30 <= one <= 0x39 for one in word[begin:end]):
+            if end - begin >= HELD_LENGTH_MIN and any(0x30 <= one <= 0x39 for one in word[begin:end]):
                 yield start + begin, start + end
 
 

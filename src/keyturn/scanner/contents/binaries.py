@@ -35,7 +35,6 @@ _PRINTED: Final = bytes(byte if 32 <= byte < 127 or byte == 9 else 10 for byte i
 _RUN: Final = re.compile(rb"[^\n]{%d,}" % _SHORTEST)
 _MARSHAL: Final = re.compile(rb"[zZ\xfa\xda]|[aAutsi\xe1\xc1\xf5\xf4\xf3](?=[\s\S]{3}\x00)")
 _SHORT_TYPES: Final = frozenset(b"zZ\xfa\xda")
-_BYTES_TYPES: Final = frozenset(b"s\xf3")
 _PYTHON_MAGICS: Final = range(3000, 4000)
 _CLASS_SIZES: Final = {3: 4, 4: 4, 5: 8, 6: 8, 7: 2, 8: 2, 9: 4, 10: 4, 11: 4, 12: 4, 15: 3, 16: 2, 17: 4, 18: 4}
 _CLASS_SIZES_MORE: Final = {19: 2, 20: 2}

@@ -24,7 +24,6 @@ _BEGINS: Final = re.compile(
     rb"|oci-layout|repositories)"
 )
 _LAYER_NAME: Final = re.compile(r"(?:^|/)(?:blobs/sha256/[0-9a-f]{64}|[^/]+/layer\.tar|[0-9a-f]{64}\.tar(?:\.gz)?)$")
-_DESCRIPTIONS: Final = ("manifest.json", "index.json")
 _DESCRIPTION_BYTES: Final = 8 << 20
 _INDEX_DEPTH: Final = 3
 _WHITEOUT: Final = ".wh."
