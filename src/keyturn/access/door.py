@@ -134,6 +134,10 @@ class Operation:
         """Tell whether the caller may do this, without a refusal; for filtering lists."""
         return rules.may(self.caller, action, resource, self.now)
 
+    def reach(self, action: Action, noun: str) -> tuple[str, ...] | None:
+        """Return how names below `noun/` begin that `allows` can be true for; None when with anything."""
+        return rules.reach(self.caller, action, noun, self.now)
+
     def record(
         self,
         action: Action,

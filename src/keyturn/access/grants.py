@@ -80,12 +80,14 @@ class GrantService:
         def work(op: Operation) -> GrantPage:
             subjects = _subjects(op, given)
             found, following = page(
+                op,
                 lambda after, count: store.grants_after(
                     op.connection, op.workspace, after, count, subjects=subjects, state=given.state
                 ),
                 lambda stored: op.allows(Action.GRANT_READ, grant_resource(stored.id)),
                 cursor,
                 limit,
+                reading=Action.GRANT_READ,
             )
             return GrantPage(items=tuple(map(_info, found)), next_cursor=following)
 

@@ -90,10 +90,12 @@ class PrincipalService:
 
         def work(op: Operation) -> PrincipalPage:
             found, following = page(
+                op,
                 lambda after, count: store.principals_after(op.connection, op.workspace, after, count, filters),
                 lambda principal: op.allows(Action.PRINCIPAL_READ, principal_resource(principal.id)),
                 cursor,
                 limit,
+                reading=Action.PRINCIPAL_READ,
             )
             return PrincipalPage(items=tuple(map(_info, found)), next_cursor=following)
 

@@ -60,10 +60,12 @@ class RoleService:
 
         def work(op: Operation) -> RolePage:
             found, following = page(
+                op,
                 lambda after, count: store.roles_after(op.connection, op.workspace, after, count),
                 lambda role: op.allows(Action.ROLE_READ, role_resource(role.name)),
                 cursor,
                 limit,
+                reading=Action.ROLE_READ,
             )
             return RolePage(items=tuple(RoleInfo(**_fields(one)) for one in found), next_cursor=following)
 

@@ -67,6 +67,33 @@ def may(caller: Caller, action: Action | str, resource: Resource, now: float) ->
     )
 
 
+def holds_somewhere(caller: Caller, action: Action | str, now: float) -> bool:
+    """Tell whether any grant in force gives the action on anything; if not, `may` is false for every resource."""
+    return any(
+        _any_matches(grant.actions, action) and _not_in_force(grant.conditions, caller.ip, now) is None
+        for grant in caller.grants
+    )
+
+
+def reach(caller: Caller, action: Action | str, noun: str, now: float) -> tuple[str, ...] | None:
+    """Return how the names below `noun/` begin that the caller may do the action to; None when with anything.
+
+    For narrowing a query to what `may` can be true for, which still has to be asked: every name it allows begins so,
+    not every name that begins so is allowed.
+    """
+    below = f"{noun}/"
+    found: set[str] = set()
+    for grant in caller.grants:
+        if not _any_matches(grant.actions, action) or _not_in_force(grant.conditions, caller.ip, now) is not None:
+            continue
+        literal = grant.resource.partition("*")[0]
+        if below.startswith(literal):
+            return None
+        if literal.startswith(below):
+            found.add(literal.removeprefix(below))
+    return tuple(sorted(found))
+
+
 def may_know(caller: Caller, action: Action | str, resource: Resource, now: float) -> bool:
     """Tell whether the caller may know that the resource exists.
 

@@ -64,10 +64,12 @@ class WorkspaceKeyService:
 
         def work(op: Operation) -> WorkspaceKeyPage:
             found, following = page(
+                op,
                 lambda after, count: _rows(op, after, count),
                 lambda row: op.allows(Action.WORKSPACE_KEY_READ, workspace_key_resource(row.id)),
                 cursor,
                 limit,
+                reading=Action.WORKSPACE_KEY_READ,
             )
             counted = values_under(op.connection, op.workspace)
             newest = self._keyring.newest(op.connection, op.workspace)

@@ -78,6 +78,7 @@ class WorkspaceService:
 
         def work(op: Operation) -> WorkspacePage:
             found, following = page(
+                op,
                 lambda after, count: store.workspaces_after(op.connection, after, count),
                 lambda workspace: _may_read(op, workspace),
                 cursor,

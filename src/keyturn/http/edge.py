@@ -166,7 +166,7 @@ async def provide_if_match(
 async def provide_page(
     limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX, description="How many items at most.")] = PAGE_DEFAULT,
     cursor: Annotated[
-        str | None, QueryParameter(max_length=512, description="`next_cursor` of the page before.")
+        str | None, QueryParameter(max_length=1024, description="`next_cursor` of the page before.")
     ] = None,
 ) -> Page:
     """Provide `page`."""

@@ -75,10 +75,12 @@ class KeyspaceService:
 
         def work(op: Operation) -> KeyspacePage:
             found, following = page(
+                op,
                 lambda after, count: keyspace_store.list_keyspaces(op.connection, op.workspace, after, count),
                 lambda one: op.allows(Action.KEYSPACE_READ, resource_of(one)),
                 cursor,
                 limit,
+                reading=Action.KEYSPACE_READ,
             )
             return KeyspacePage(items=tuple(keyspace_info(one) for one in found), next_cursor=following)
 

@@ -67,10 +67,12 @@ class OwnerService:
             wanted = None if plan is None else plan_store.load_plan(op.connection, op.workspace, plan)
             plan_id = None if plan is None else "" if wanted is None else wanted.id
             found, following = page(
+                op,
                 lambda after, count: plan_store.list_owners(op.connection, op.workspace, plan_id, after, count),
                 lambda one: op.allows(Action.OWNER_READ, owner_resource(one.name)),
                 cursor,
                 limit,
+                reading=Action.OWNER_READ,
             )
             return OwnerPage(items=tuple(OwnerInfo(**_fields(one)) for one in found), next_cursor=following)
 

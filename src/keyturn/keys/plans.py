@@ -78,10 +78,12 @@ class PlanService:
 
         def work(op: Operation) -> PlanPage:
             found, following = page(
+                op,
                 lambda after, count: plan_store.list_plans(op.connection, op.workspace, state, after, count),
                 lambda one: op.allows(Action.PLAN_READ, Resource(one.resource)),
                 cursor,
                 limit,
+                reading=Action.PLAN_READ,
             )
             return PlanPage(items=tuple(PlanInfo(**_fields(one)) for one in found), next_cursor=following)
 

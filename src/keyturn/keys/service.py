@@ -162,12 +162,15 @@ class KeyService:
                 name=wanted.name,
                 expiring_before=wanted.expiring_before,
                 unused_since=wanted.unused_since,
+                within=op.reach(Action.KEY_READ, "key"),
             )
             found, following = page(
+                op,
                 lambda after, count: store.list_keys(op.connection, op.workspace, conditions, after, count),
                 lambda key: op.allows(Action.KEY_READ, lifecycle.resource_of(key)),
                 cursor,
                 limit,
+                reading=Action.KEY_READ,
             )
             used = store.last_used_at(op.connection, [key.id for key in found])
             return KeyPage(items=tuple(key_info(key, used.get(key.id)) for key in found), next_cursor=following)

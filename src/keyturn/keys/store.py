@@ -161,8 +161,12 @@ def conditions_of(
     name: str | None = None,
     expiring_before: float | None = None,
     unused_since: float | None = None,
+    within: Sequence[str] | None = None,
 ) -> list[ColumnElement[bool]]:
-    """Turn filters into conditions for `list_keys`; None does not filter."""
+    """Turn filters into conditions for `list_keys`; None does not filter.
+
+    `within` are beginnings of `<keyspace>/<id>`, of which only the keyspaces narrow.
+    """
     equal = (
         (issued_key.c.keyspace, keyspace_id),
         (issued_key.c.owner, owner),
@@ -173,6 +177,8 @@ def conditions_of(
     conditions: list[ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
     if name is not None:
         conditions.append(func.substr(issued_key.c.name, 1, len(name)) == name)
+    if within is not None:
+        conditions.append(keyspace.c.name.in_({one.partition("/")[0] for one in within}))
     if tag is not None:
         tagged = select(key_tag.c.key).where(key_tag.c.workspace == issued_key.c.workspace, key_tag.c.tag == tag)
         conditions.append(issued_key.c.id.in_(tagged))

@@ -76,6 +76,7 @@ class TokenService:
             token_owner(op, Action.TOKEN_READ, principal_id)
             conditions = store.conditions_of(owner=principal_id)
             found, following = page(
+                op,
                 lambda after, count: store.list_keys(
                     op.connection, op.workspace, conditions, after, count, system=True
                 ),

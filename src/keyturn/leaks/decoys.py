@@ -93,10 +93,12 @@ class DecoyService:
 
         def work(op: Operation) -> DecoyPage:
             found, following = page(
+                op,
                 lambda after, count: store.list_decoys(op.connection, op.workspace, after, count),
                 lambda one: op.allows(Action.DECOY_READ, Resource(one.resource)),
                 cursor,
                 limit,
+                reading=Action.DECOY_READ,
             )
             return DecoyPage(items=tuple(map(_info, found)), next_cursor=following)
 

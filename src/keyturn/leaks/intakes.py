@@ -72,10 +72,12 @@ class IntakeService:
 
         def work(op: Operation) -> LeakIntakePage:
             found, following = page(
+                op,
                 lambda after, count: store.list_intakes(op.connection, op.workspace, after, count),
                 lambda one: op.allows(Action.LEAK_INTAKE_READ, Resource(one.resource)),
                 cursor,
                 limit,
+                reading=Action.LEAK_INTAKE_READ,
             )
             return LeakIntakePage(items=tuple(_info(op, one) for one in found), next_cursor=following)
 

@@ -72,10 +72,12 @@ class LeakPolicyService:
 
         def work(op: Operation) -> LeakPolicyPage:
             found, following = page(
+                op,
                 lambda after, count: policy_store.list_policies(op.connection, op.workspace, after, count),
                 lambda one: op.allows(Action.LEAK_POLICY_READ, Resource(one.resource)),
                 cursor,
                 limit,
+                reading=Action.LEAK_POLICY_READ,
             )
             return LeakPolicyPage(items=tuple(policy_info(one) for one in found), next_cursor=following)
 

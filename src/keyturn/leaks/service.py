@@ -203,6 +203,7 @@ class LeakService:
 
         def work(op: Operation) -> FindingPage:
             found, following = page(
+                op,
                 lambda after, count: store.list_findings(op.connection, op.workspace, conditions, after, count),
                 lambda one: visible(op, one),
                 cursor,
@@ -259,7 +260,7 @@ class LeakService:
                 last.update({one.id: newest for one, newest in rows})
                 return [one for one, _ in rows]
 
-            found, following = page(fetch, lambda _: True, cursor, limit)
+            found, following = page(op, fetch, lambda _: True, cursor, limit)
             items = tuple(scan_info(one, op.now, last=last[one.id]) for one in found)
             return LeakScanPage(items=items, next_cursor=following)
 

@@ -99,10 +99,12 @@ class LeaseService:
 
         def work(op: Operation) -> LeasePage:
             found, following = page(
+                op,
                 lambda after, count: lease_store.list_leases(op.connection, op.workspace, wanted, after, count),
                 lambda one: op.allows(Action.LEASE_READ, Resource(one.resource)),
                 cursor,
                 limit,
+                reading=Action.LEASE_READ,
             )
             connectors = {one.source: self._connector_of(op, one) for one in found}
             items = tuple(lease_info(one, connectors[one.source], op.now) for one in found)

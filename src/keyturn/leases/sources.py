@@ -101,10 +101,12 @@ class SourceService:
 
         def work(op: Operation) -> SourcePage:
             found, following = page(
+                op,
                 lambda after, count: store.list_sources(op.connection, op.workspace, after, count),
                 lambda one: op.allows(Action.CREDENTIAL_SOURCE_READ, Resource(one.resource)),
                 cursor,
                 limit,
+                reading=Action.CREDENTIAL_SOURCE_READ,
             )
             return SourcePage(items=tuple(self._shown(one) for one in found), next_cursor=following)
 
@@ -226,10 +228,12 @@ class SourceService:
         def work(op: Operation) -> CredentialRolePage:
             of = store.load_source(op.connection, op.workspace, source)
             found, following = page(
+                op,
                 lambda after, count: [] if of is None else store.list_roles(op.connection, of, after, count),
                 lambda one: op.allows(Action.CREDENTIAL_ROLE_READ, Resource(one.resource)),
                 cursor,
                 limit,
+                reading=Action.CREDENTIAL_ROLE_READ,
             )
             return CredentialRolePage(items=tuple(role_info(one) for one in found), next_cursor=following)
 

@@ -81,10 +81,12 @@ class MethodService:
 
         def work(op: Operation) -> LoginMethodPage:
             found, following = page(
+                op,
                 lambda after, count: store.methods_after(op.connection, op.workspace, after, count),
                 lambda one: op.allows(Action.LOGIN_METHOD_READ, one.resource),
                 cursor,
                 limit,
+                reading=Action.LOGIN_METHOD_READ,
             )
             return LoginMethodPage(items=tuple(method_info(one) for one in found), next_cursor=following)
 

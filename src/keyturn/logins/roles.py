@@ -89,10 +89,12 @@ class LoginRoleService:
             if held is None:
                 return LoginRolePage(items=(), next_cursor=None)
             found, following = page(
+                op,
                 lambda after, count: store.roles_after(op.connection, held.id, after, count),
                 lambda one: op.allows(Action.LOGIN_ROLE_READ, role_resource(held.name, one.name)),
                 cursor,
                 limit,
+                reading=Action.LOGIN_ROLE_READ,
             )
             return LoginRolePage(items=tuple(role_info(held, one) for one in found), next_cursor=following)
 

@@ -88,6 +88,7 @@ class SecretIdService:
         def work(op: Operation) -> SecretIdPage:
             _, held = _approle(op, Action.SECRET_ID_READ, method, role)
             found, following = page(
+                op,
                 lambda after, count: store.secrets_after(op.connection, held.id, after, count),
                 lambda _: True,
                 cursor,

@@ -100,10 +100,12 @@ class LoginTokenService:
 
         def work(op: Operation) -> LoginTokenPage:
             found, following = page(
+                op,
                 lambda after, count: token_store.tokens_after(op.connection, op.workspace, after, count, role=role),
                 lambda one: op.allows(Action.LOGIN_TOKEN_READ, token_resource(one.id)),
                 cursor,
                 limit,
+                reading=Action.LOGIN_TOKEN_READ,
             )
             return LoginTokenPage(items=tuple(token_info(one, op.now) for one in found), next_cursor=following)
 

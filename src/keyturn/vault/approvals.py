@@ -119,10 +119,12 @@ class ApprovalService:
 
         def work(op: Operation) -> GuardPage:
             found, following = page(
+                op,
                 lambda after, count: store.guards_after(op.connection, op.workspace, after, count),
                 lambda one: op.allows(Action.GUARD_READ, _guard_resource(one.id)),
                 cursor,
                 limit,
+                reading=Action.GUARD_READ,
             )
             return GuardPage(items=tuple(map(_guard_info, found)), next_cursor=following)
 
@@ -219,6 +221,7 @@ class ApprovalService:
 
         def work(op: Operation) -> ApprovalPage:
             found, following = page(
+                op,
                 lambda after, count: store.approvals_after(op.connection, op.workspace, after, count),
                 lambda one: (state is None or one.standing(op.now) == state) and _visible(op, one),
                 cursor,

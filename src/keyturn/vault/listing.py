@@ -10,6 +10,7 @@ import binascii
 import re
 from typing import TYPE_CHECKING, Final
 
+from keyturn.access.paging import EXAMINED_MAX, SEALED, place_after, sealed_cursor
 from keyturn.errors import InputError
 from keyturn.vault import store
 from keyturn.vault.answers import secret_info
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from keyturn.vault.model import Secret
 
 FETCHED: Final = 200
+NOUN: Final = "secret"
 
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.@+=/-]*")
 _BELOW_ALL: Final = "/\x7f"
@@ -29,21 +31,24 @@ _BELOW_ALL: Final = "/\x7f"
 
 
 def list_page(op: Operation, prefix: str, cursor: str | None, limit: int) -> SecretPage:
-    """Return the next secrets by path whose paths begin so."""
+    """Return the next secrets by path whose paths begin so; a page may be short and still have a next one."""
     check_prefix(prefix)
-    after = _decode_cursor(cursor)
+    after = place_after(op, cursor) if cursor and cursor.startswith(SEALED) else _decode_cursor(cursor)
+    within = op.reach(Action.SECRET_LIST, NOUN)
     found: list[Secret] = []
-    more = True
-    while more and len(found) <= limit:
-        rows = store.list_secrets(op.connection, op.workspace, prefix, after, FETCHED)
+    examined, more = 0, within != ()
+    while more and len(found) <= limit and examined < EXAMINED_MAX:
+        rows = store.list_secrets(op.connection, op.workspace, prefix, after, FETCHED, within=within)
         more = len(rows) == FETCHED
+        examined += len(rows)
         found.extend(one for one in rows if op.allows(Action.SECRET_LIST, one.resource))
         after = rows[-1].path if rows else after
     shown = found[:limit]
     oldest = store.oldest_numbers(op.connection, shown)
+    following = sealed_cursor(op, after) if more else None
     return SecretPage(
         items=tuple(secret_info(one, oldest.get(one.id, 0)) for one in shown),
-        next_cursor=_encode_cursor(shown[-1].path) if len(found) > limit else None,
+        next_cursor=_encode_cursor(shown[-1].path) if len(found) > limit else following,
     )
 
 
@@ -52,7 +57,8 @@ def names_below(op: Operation, folder: str) -> SecretNames:
     inside = parse_folder(folder) if folder.strip("/") else ""
     found: set[str] = set()
     after = inside
-    while paths := store.next_paths(op.connection, op.workspace, inside, after, FETCHED):
+    within = op.reach(Action.SECRET_LIST, NOUN)
+    while paths := store.next_paths(op.connection, op.workspace, inside, after, FETCHED, within=within):
         after = paths[-1]
         for path in paths:
             name, slash, _ = path[len(inside) :].partition("/")

@@ -6,7 +6,21 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, bindparam, case, delete, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    bindparam,
+    case,
+    delete,
+    false,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from keyturn.errors import BrokenInvariantError
 from keyturn.storage.schema import secret, secret_fingerprint, secret_reference, secret_version
@@ -269,23 +283,29 @@ def insert_references(connection: Connection, of: Secret, sequence: int, referen
         connection.execute(_INSERT_REFERENCE, rows)
 
 
-def list_secrets(connection: Connection, workspace: str, prefix: str, after: str, limit: int) -> Sequence[Secret]:
-    """Return secrets whose paths begin so, by path, after the path given."""
+def list_secrets(
+    connection: Connection, workspace: str, prefix: str, after: str, limit: int, *, within: Sequence[str] | None = None
+) -> Sequence[Secret]:
+    """Return secrets whose paths begin so, and as one of `within` where it is given, by path, after the path given."""
     rows = connection.execute(
         select(*secret.c)
-        .where(secret.c.workspace == workspace, _LIVING, secret.c.path > after, _begins_with(prefix))
+        .where(secret.c.workspace == workspace, _LIVING, secret.c.path > after, _begins_with(prefix), _within(within))
         .order_by(secret.c.path)
         .limit(limit)
     ).all()
     return [secret_of(row) for row in rows]
 
 
-def next_paths(connection: Connection, workspace: str, folder: str, after: str, limit: int) -> Sequence[str]:
-    """Return the paths below a folder, in order, from the text `after` on and not itself."""
+def next_paths(
+    connection: Connection, workspace: str, folder: str, after: str, limit: int, *, within: Sequence[str] | None = None
+) -> Sequence[str]:
+    """Return the paths below a folder, in order, from the text `after` on and not itself; `within` as for a list."""
     return list(
         connection.execute(
             select(secret.c.path)
-            .where(secret.c.workspace == workspace, _LIVING, secret.c.path > after, _begins_with(folder))
+            .where(
+                secret.c.workspace == workspace, _LIVING, secret.c.path > after, _begins_with(folder), _within(within)
+            )
             .order_by(secret.c.path)
             .limit(limit)
         ).scalars()
@@ -344,6 +364,11 @@ def version_of(row: Any) -> Version:  # noqa: ANN401 -- a row of `secret_version
 def _begins_with(prefix: str) -> ColumnElement[bool]:
     """Match paths by a range, which an index answers; no character of a path is above `~`."""
     return and_(secret.c.path >= prefix, secret.c.path < prefix + "\x7f")
+
+
+def _within(starts: Sequence[str] | None) -> ColumnElement[bool]:
+    """Match paths that begin as one of the names of grants does; names write some characters as `=` and two digits."""
+    return true() if starts is None else or_(false(), *(_begins_with(one.partition("=")[0]) for one in starts))
 
 
 def _secret_values(of: Secret) -> dict[str, Any]:

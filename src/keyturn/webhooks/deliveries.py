@@ -58,6 +58,7 @@ class DeliveryService:
         def work(op: Operation) -> DeliveryPage:
             endpoint = authorised_endpoint(op, Action.WEBHOOK_READ, name)
             found, following = page(
+                op,
                 lambda before, count: delivery_store.list_deliveries(op.connection, endpoint.id, wanted, before, count),
                 lambda _: True,
                 cursor,

@@ -78,10 +78,12 @@ class WebhookService:
 
         def work(op: Operation) -> WebhookPage:
             found, following = page(
+                op,
                 lambda after, count: store.list_endpoints(op.connection, op.workspace, after, count),
                 lambda one: op.allows(Action.WEBHOOK_READ, Resource(one.resource)),
                 cursor,
                 limit,
+                reading=Action.WEBHOOK_READ,
             )
             return WebhookPage(items=tuple(webhook_info(one) for one in found), next_cursor=following)
 
