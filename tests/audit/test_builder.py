@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import Connection, Select, delete, insert, select, text, update
 
 from keyturn.audit import checkpoint
-from keyturn.audit.builder import Builder, signing_key
+from keyturn.audit.builder import Builder
+from keyturn.audit.signing import present_key
 from keyturn.audit.store import _UNBUILT_COUNT, _UNBUILT_OLDEST, oldest_unbuilt, unbuilt_leaves
 from keyturn.audit.tree import LEAVES_PER_STEP, frontier_at, leaf_index, plan, read_checkpoint
 from keyturn.errors import ConflictError
@@ -21,7 +22,7 @@ from tests.audit.log import OTHER_WORKSPACE, WORKSPACE, Log, new_keyring, opened
 
 
 async def verifier(log: Log, workspace: str = WORKSPACE) -> VerifierKey:
-    key = await log.database.write(lambda t: signing_key(t.connection, log.keyring, workspace, t.now))
+    key = await log.database.write(lambda t: present_key(t.connection, log.keyring, workspace, t.now))
     return VerifierKey(checkpoint.origin_of(workspace), public_key(key.value))
 
 

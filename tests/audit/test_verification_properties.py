@@ -25,7 +25,7 @@ KEY = encode_verifier_key(checkpoint.origin_of(WORKSPACE), public_key(PRIVATE))
 def made() -> list[str]:
     """An honest export of nine leaves and four checkpoints."""
     tree = merkle.Frontier()
-    lines: list[Line] = [export_lines.header(WORKSPACE, checkpoint.origin_of(WORKSPACE), KEY, 0, SIZES[-1], tree)]
+    lines: list[Line] = [export_lines.header(WORKSPACE, KEY, 0, SIZES[-1], tree)]
     for index in range(SIZES[-1]):
         row = Leaf(WORKSPACE, "key.issue", "allowed", Actor("prn_x", "user"), "key/x", 1.0, {"n": index}).row()
         hashed = merkle.leaf_hash(row.body)

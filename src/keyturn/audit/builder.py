@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from keyturn.audit import checkpoint
+from keyturn.audit.signing import sign_growth
 from keyturn.audit.sinks import Publisher, SinkHealth
-from keyturn.audit.tree import Growth, StoredCheckpoint, plan, read_checkpoint, store_checkpoint
+from keyturn.audit.tree import Growth, StoredCheckpoint, plan, read_checkpoint
 from keyturn.errors import ConflictError, IntegrityError, KeyturnError
 from keyturn.storage import election
 from keyturn.storage.schema import audit_leaf
@@ -36,8 +36,6 @@ BUILD_EVERY_SECONDS = 0.5
 LEASE_SECONDS = 5.0
 STAND_AGAIN_SECONDS = 2.0
 ELECTION = "audit-builder"
-SIGNING_PURPOSE = "audit-signing"
-SIGNING_PATH = "audit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +172,7 @@ class Builder:
             if not election.stand(connection, ELECTION, self._holder, LEASE_SECONDS, transaction.now):
                 return None
             growth.store(connection)
-            key = signing_key(connection, self._keyring, growth.workspace, transaction.now)
-            size, root = growth.after.size, growth.root
-            note = checkpoint.sign(growth.workspace, size, root, growth.checkpoint_number, key)
-            signed = StoredCheckpoint(size, growth.after.built_seq, root, note, transaction.now)
-            store_checkpoint(connection, growth.workspace, signed)
-            return signed
+            return sign_growth(connection, self._keyring, growth, transaction.now)
 
         sent = self._database.clock.boottime()
         committed = await self._database.write(work)
@@ -229,18 +222,6 @@ class Builder:
             self._last_error = error.message
         else:
             self._last_error = None
-
-
-def signing_key(connection: Connection, keyring: Keyring, workspace: str, now: float) -> bytes:
-    """Return the private key a workspace's checkpoints are signed with, made when there is none yet."""
-    stored = stored_signing_key(connection, keyring, workspace)
-    return keyring.create(connection, workspace, SIGNING_PURPOSE, SIGNING_PATH, now).value if stored is None else stored
-
-
-def stored_signing_key(connection: Connection, keyring: Keyring, workspace: str) -> bytes | None:
-    """Return that key if there is one."""
-    keys = keyring.all(connection, workspace, SIGNING_PURPOSE, SIGNING_PATH)
-    return next((key.value for key in keys if key.state == "current"), None)
 
 
 def _workspaces_after(connection: Connection, cursor: int | None) -> list[str]:

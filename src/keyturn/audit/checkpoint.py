@@ -7,6 +7,10 @@
 
     — keyturn/wsp_0VPf… Az3grl…
 
+The checkpoint at which a new key takes over has one more line, and a signature of each of the two keys:
+
+    keyturn handover <verifier key that signed so far> <verifier key that signs from now on>
+
 See `keyturn.kernel.note` for the form.  Pure; needs the base install only.
 """
 
@@ -23,9 +27,20 @@ from keyturn.kernel.note import NoteError, VerifierKey
 
 _NUMBER: Final = re.compile(r"keyturn checkpoint ([1-9][0-9]{0,18})")
 _NUMBER_LINE: Final = 3
+_HANDOVER_START: Final = "keyturn handover "
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,19}")
 _SIGNATURE_START: Final = "\N{EM DASH} "
 _SIGNATURE_BLOCK: Final = f"\n\n{_SIGNATURE_START}"
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A checkpoint that two keys signed: the one that signed so far, and the one that signs from then on."""
+
+    number: int
+    before: VerifierKey
+    after: VerifierKey
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +59,21 @@ def origin_of(workspace: str) -> str:
     return f"keyturn/{workspace}"
 
 
-def sign(workspace: str, size: int, root: bytes, number: int, private_key: bytes) -> str:
-    """Return the signed note of a tree."""
+def sign(
+    workspace: str, size: int, root: bytes, number: int, private_key: bytes, *, outgoing: bytes | None = None
+) -> str:
+    """Return the signed note of a tree; `outgoing` is the key that signed so far, where this one takes over."""
     origin = origin_of(workspace)
     body = f"{note.checkpoint_body(origin, size, root)}keyturn checkpoint {number}\n"
-    return note.sign(body, origin, private_key)
+    if outgoing is None:
+        return note.sign(body, origin, private_key)
+    body = f"{body}{_HANDOVER_START}{verifier_key(workspace, outgoing)} {verifier_key(workspace, private_key)}\n"
+    return note.sign(body, origin, outgoing, private_key)
+
+
+def verifier_key(workspace: str, private_key: bytes) -> str:
+    """Return what checkpoints of the workspace that this key signs are verified with."""
+    return note.encode_verifier_key(origin_of(workspace), note.public_key(private_key))
 
 
 def read(text: str, key: VerifierKey) -> SignedCheckpoint:
@@ -57,6 +82,24 @@ def read(text: str, key: VerifierKey) -> SignedCheckpoint:
     if stated.origin != key.name:
         raise NoteError(f"expected a checkpoint of {key.name!r}, found one of {stated.origin!r}")
     return SignedCheckpoint(stated.origin, stated.size, stated.root, number_of(text), text)
+
+
+def read_handover(text: str) -> Handover | None:
+    """Return the handover that a note states; None when it states none.
+
+    Raises NoteError unless both keys signed it.  Proves only that each of them agreed to the other.
+    """
+    lines = text.partition("\n\n")[0].split("\n")
+    stated = [line.removeprefix(_HANDOVER_START) for line in lines if line.startswith(_HANDOVER_START)]
+    if not stated:
+        return None
+    before, _, after = stated[0].partition(" ")
+    found = Handover(number_of(text), note.parse_verifier_key(before), note.parse_verifier_key(after), text)
+    if len(stated) > 1 or found.before == found.after:
+        raise NoteError("expected one handover, from one key to another")
+    for key in (found.before, found.after):
+        read(text, key)
+    return found
 
 
 def number_of(text: str) -> int:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from keyturn.audit import export_lines
+from keyturn.audit import checkpoint, export_lines
 from keyturn.audit.export_lines import Line, encode
 from keyturn.audit.pairing import Pair, Pairing
+from keyturn.audit.signing import handovers
 from keyturn.audit.store import leaves_after, seq_before
 from keyturn.audit.tree import StoredCheckpoint, checkpoints_after, frontier_at, read_checkpoint, read_tile
 from keyturn.errors import IntegrityError
@@ -43,7 +44,6 @@ class Export:
     """An export in progress of the leaves of one workspace."""
 
     workspace: str
-    origin: str
     verifier_key: str
     first: int
     to: int
@@ -60,12 +60,12 @@ class Export:
     _since_anchor: int = 0
 
     @classmethod
-    def begin(cls, connection: Connection, workspace: str, origin: str, verifier_key: str, since: int) -> Export:
-        """Fix the range: from `since` leaves to the newest checkpoint."""
+    def begin(cls, connection: Connection, workspace: str, key: bytes, since: int) -> Export:
+        """Fix the range: from `since` leaves to the newest checkpoint, which `key` signed."""
         latest = read_checkpoint(connection, workspace)
         to, last_seq = (0, 0) if latest is None else (latest.size, latest.seq)
         first = min(since, to)
-        export = cls(workspace, origin, verifier_key, first, to, last_seq)
+        export = cls(workspace, checkpoint.verifier_key(workspace, key), first, to, last_seq)
         export._tree = frontier_at(connection, workspace, first)
         export._pairing = Pairing(first)
         export._hashed = export._checkpoints_read = first
@@ -74,7 +74,8 @@ class Export:
 
     def opening(self, connection: Connection) -> bytes:
         """Return the first lines: the header, and the checkpoint over what comes before the range."""
-        header = export_lines.header(self.workspace, self.origin, self.verifier_key, self.first, self.to, self._tree)
+        passed = handovers(connection, self.workspace, self.to)
+        header = export_lines.header(self.workspace, self.verifier_key, self.first, self.to, self._tree, passed)
         before = read_checkpoint(connection, self.workspace, self.first)
         return encode(header) + (b"" if before is None else encode(Line(checkpoint=before.note)))
 

@@ -7,6 +7,9 @@
     {"checkpoint":"<signed note>","frontier":"<base64>"}                   here verification can begin anew
     {"end":true}                                                           without it the file was cut off
 
+Where the signing key was replaced, the header has `"handovers":["<signed note>",…]`, the oldest first: each is signed
+by the key before and the key after, and `verifier_key` is the last.
+
 An export from leaf `from` > 0 on carries the `frontier` of the tree before it in its header.  When content was erased
 while it ran, it goes on until the record of that, and says so: `{"end":true,"to":1050}`.
 What does not fit together in the database is exported as it is, for the verifier to name:
@@ -28,6 +31,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from keyturn.audit.checkpoint import origin_of
 from keyturn.kernel.merkle import HASH_BYTES, Frontier
 
 FORMAT: Final = 1
@@ -40,6 +44,7 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     workspace: str | None = None
     origin: str | None = None
     verifier_key: str | None = None
+    handovers: tuple[str, ...] = ()
     end: bool = False
     first: int | None = msgspec.field(default=None, name="from")
     to: int | None = None
@@ -74,7 +79,8 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         raise ValueError("expected one thing on a line")
 
     def _names_log(self) -> bool:
-        return not (self.workspace is None and self.origin is None and self.verifier_key is None and self.first is None)
+        stated = (self.workspace, self.origin, self.verifier_key, self.first)
+        return bool(self.handovers) or any(one is not None for one in stated)
 
     def content(self) -> bytes | None:
         """Return the exact bytes of the leaf, None when they were erased; raises ValueError for bad base64."""
@@ -120,13 +126,16 @@ def decode(text: str | bytes) -> Line:
         raise ValueError("not a line of an audit export") from error
 
 
-def header(workspace: str, origin: str, verifier_key: str, first: int, to: int, tree: Frontier) -> Line:
+def header(
+    workspace: str, verifier_key: str, first: int, to: int, tree: Frontier, handovers: tuple[str, ...] = ()
+) -> Line:
     """Return the first line of an export of leaves `first` to `to` - 1; `tree` is the tree before them."""
     return Line(
         keyturn_audit_export=FORMAT,
         workspace=workspace,
-        origin=origin,
+        origin=origin_of(workspace),
         verifier_key=verifier_key,
+        handovers=handovers,
         first=first,
         to=to,
         frontier=frontier_text(tree) if first else None,

@@ -72,6 +72,8 @@ class Report:
     findings_left_out: int
     unproven: tuple[tuple[int, int], ...]
     """Leaves, both ends included, that nothing could be proven about because of a finding before them."""
+    verifier_key: str
+    """The key that signs the log now: the one it was verified with, or the one that key handed over to."""
     latest: str | None
     """The newest checkpoint that was proven: keep it, and give it to the next verification."""
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from keyturn.audit import checkpoint
-from keyturn.audit.builder import signing_key, stored_signing_key
 from keyturn.audit.export import Export, Extension
 from keyturn.audit.proofs import prove_consistency, prove_inclusion
+from keyturn.audit.signing import present_key, presented_key, public_keys
 from keyturn.audit.store import (
     LeafRecord,
     Wanted,
@@ -41,7 +41,6 @@ from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.ids import is_id
 from keyturn.kernel.match import check_pattern
 from keyturn.kernel.merkle import EMPTY_ROOT, leaf_hash
-from keyturn.kernel.note import encode_verifier_key, public_key
 from keyturn.storage.transaction import ChangeKind
 from keyturn.wire.actions import Action
 from keyturn.wire.audit import (
@@ -151,9 +150,9 @@ class AuditService:
 
         def begin(op: Operation) -> tuple[Export, bytes]:
             op.authorise(Action.AUDIT_EXPORT, self._log)
-            key = _verifier_key(op.workspace, signing_key(op.connection, self._keyring, op.workspace, op.now))
             with _broken_tree():
-                export = Export.begin(op.connection, op.workspace, checkpoint.origin_of(op.workspace), key, since)
+                key = present_key(op.connection, self._keyring, op.workspace, op.now)
+                export = Export.begin(op.connection, op.workspace, key, since)
             op.record(
                 Action.AUDIT_EXPORT,
                 LOG,
@@ -251,13 +250,15 @@ class AuditService:
 
         def read(op: Operation) -> AuditPublicKey | None:
             op.authorise(Action.AUDIT_READ, self._log)
-            key = stored_signing_key(op.connection, self._keyring, op.workspace)
-            return None if key is None else _public(op.workspace, key)
+            with _broken_tree():
+                key = presented_key(op.connection, self._keyring, op.workspace)
+            return None if key is None else public_keys(op.connection, op.workspace, key)
 
         def create(op: Operation) -> AuditPublicKey:
             op.authorise(Action.AUDIT_READ, self._log)
             op.unchanged()
-            return _public(op.workspace, signing_key(op.connection, self._keyring, op.workspace, op.now))
+            key = present_key(op.connection, self._keyring, op.workspace, op.now)
+            return public_keys(op.connection, op.workspace, key)
 
         found = await self._door.read(credentials, read)
         return (await self._door.write(credentials, create)).value if found is None else found
@@ -409,14 +410,6 @@ def _checkpoint(stored: StoredCheckpoint) -> CheckpointInfo:
         signed_at=rfc3339(stored.signed_at),
         note=stored.note,
     )
-
-
-def _verifier_key(workspace: str, private_key: bytes) -> str:
-    return encode_verifier_key(checkpoint.origin_of(workspace), public_key(private_key))
-
-
-def _public(workspace: str, private_key: bytes) -> AuditPublicKey:
-    return AuditPublicKey(origin=checkpoint.origin_of(workspace), verifier_key=_verifier_key(workspace, private_key))
 
 
 def _encoded(text: str) -> str:

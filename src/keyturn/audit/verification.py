@@ -3,6 +3,7 @@
     every leaf         SHA-256 of its bytes         is the hash stated for it?             else the leaf is named
     every checkpoint   root over the stated hashes  is it the root that was signed?        else the interval is named
     what was given     root at its size             is it the root that was signed then?   else split view, rollback
+    every key          handovers both keys signed   do they lead from or to the key given?  else the key was replaced
 
 A segment is the leaves between two checkpoints.  Once the root over its stated hashes is the signed one, the hashes
 are proven, and whatever content does not fit them is named leaf by leaf.  Beyond a segment that could not be proven,
@@ -23,9 +24,10 @@ from keyturn.audit import checkpoint, export_lines
 from keyturn.audit.checkpoint import SignedCheckpoint
 from keyturn.audit.evidence import Evidence, Seen, gaps_between
 from keyturn.audit.findings import FindingKind, Report
+from keyturn.audit.signers import Signers
 from keyturn.errors import InputError
 from keyturn.kernel.merkle import Frontier, leaf_hash
-from keyturn.kernel.note import NoteError, VerifierKey, parse_verifier_key
+from keyturn.kernel.note import NoteError, VerifierKey, encode_verifier_key, parse_verifier_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -59,8 +61,8 @@ def verify_export(
     if since and checkpoint.size_of(since) < (header.first or 0):
         message = f"the export begins at leaf {header.first}, after the checkpoint given"
         raise InputError(message, hint="export from the checkpoint on, or everything")
-    verification = _Verification(key, verifier_key.strip(), header)
-    for note in given:
+    verification = _Verification(key, header)
+    for note in (*header.handovers, *given):
         verification.trust(note)
     for at, line in numbered:
         if line.strip():
@@ -113,12 +115,17 @@ def _header(text: str | bytes, key: VerifierKey) -> Line:
     return line
 
 
+def _text_of(key: VerifierKey) -> str:
+    return encode_verifier_key(key.name, key.public_key)
+
+
 class _Verification:
     """The state of one pass over an export."""
 
-    def __init__(self, key: VerifierKey, key_text: str, header: Line) -> None:
-        self._key = key
+    def __init__(self, key: VerifierKey, header: Line) -> None:
         self._evidence = Evidence()
+        self._origin = key.name
+        self._signers = self._followed(key, header)
         self._first = header.first or 0
         self._to = header.to or 0
         self._tree = self._starting_tree(header)
@@ -142,10 +149,18 @@ class _Verification:
         """The greatest size that a checkpoint without a valid signature claims."""
         self._at = 1
         self._unreadable: list[int] = []
-        if header.verifier_key is not None and header.verifier_key != key_text:
-            self._evidence.add(
-                FindingKind.KEY_REPLACED, "the log presents another public key than the one it is verified with"
-            )
+
+    def _followed(self, key: VerifierKey, header: Line) -> Signers:
+        """Follow the handovers the log presents; it has to present the key that they lead to."""
+        replaced = "the log presents another public key than the one it is verified with"
+        try:
+            signers = Signers.known_to(key, header.handovers)
+        except NoteError as error:
+            self._evidence.add(FindingKind.KEY_REPLACED, f"{replaced}: {error.message}")
+            return Signers(key)
+        if header.verifier_key is not None and header.verifier_key != _text_of(signers.newest):
+            self._evidence.add(FindingKind.KEY_REPLACED, replaced)
+        return signers
 
     def _starting_tree(self, header: Line) -> Frontier:
         if not self._first:
@@ -161,7 +176,7 @@ class _Verification:
     def trust(self, note: str) -> None:
         """Hold the log to a checkpoint from outside; one from before the export says nothing about it."""
         try:
-            given = checkpoint.read(note, self._key)
+            given = self._signers.read(note)
         except NoteError as error:
             message = f"the checkpoint given of {checkpoint.size_of(note)} leaves was not signed by this key"
             self._evidence.add(FindingKind.SIGNATURE, f"{message}: {error.message}")
@@ -211,7 +226,8 @@ class _Verification:
             self._evidence.unproven(self._proven, self._to - 1)
         findings, left_out = self._evidence.judged()
         return Report(
-            origin=self._key.name,
+            origin=self._origin,
+            verifier_key=_text_of(self._signers.newest),
             first=self._first,
             size=self._proven,
             leaves=self._leaves,
@@ -265,7 +281,8 @@ class _Verification:
     def _take_checkpoint(self, at: int, note: str, anchor: Frontier | None) -> None:
         self._checkpoints += 1
         try:
-            signed = checkpoint.read(note, self._key)
+            self._signers.follow(note)
+            signed = self._signers.read(note)
         except NoteError as error:
             self._refuse(at, note, error)
             return

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import select
 
 from keyturn.audit import checkpoint, export_lines
-from keyturn.audit.builder import stored_signing_key
 from keyturn.audit.leaf import SYSTEM, Detail, Leaf
+from keyturn.audit.signing import presented_key
 from keyturn.audit.tree import read_checkpoint
 from keyturn.audit.verification import verify_export
 from keyturn.bootstrap.reapplication import Plan, plan, reapply
 from keyturn.errors import ConfigError, IntegrityError
 from keyturn.kernel.clock import Clock
-from keyturn.kernel.note import encode_verifier_key, public_key
 from keyturn.storage.backup import RESTORED_SEQ, allow_serving, dump, load, serving_is_refused
 from keyturn.storage.backup_format import Reader
 from keyturn.storage.engine import make_database
@@ -162,10 +161,11 @@ async def _verified(database: Database, keyring: Keyring, path: Path, after_seq:
     workspace_id = header.workspace or ""
 
     def look(connection: Connection) -> tuple[str | None, str | None, int]:
-        key = stored_signing_key(connection, keyring, workspace_id)
+        key = presented_key(connection, keyring, workspace_id)
         newest = read_checkpoint(connection, workspace_id)
         size = 0 if newest is None else newest.size
-        return _verifier_key(workspace_id, key), None if newest is None else newest.note, size
+        verifier_key = None if key is None else checkpoint.verifier_key(workspace_id, key)
+        return verifier_key, None if newest is None else newest.note, size
 
     verifier_key, note, size = await database.read(look)
     if verifier_key is None:
@@ -184,12 +184,6 @@ def _header(path: Path) -> export_lines.Line:
         raise ConfigError(f"the export {path} cannot be read", internal=type(error).__name__) from error
     except ValueError as error:
         raise IntegrityError(f"{path} is not an audit export") from error
-
-
-def _verifier_key(workspace_id: str, private_key: bytes | None) -> str | None:
-    if private_key is None:
-        return None
-    return encode_verifier_key(checkpoint.origin_of(workspace_id), public_key(private_key))
 
 
 def _read_verified(path: Path, verifier_key: str, note: str | None, after_seq: int) -> Plan:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from sqlalchemy import func, insert, select
 
+from keyturn.access.audit_keys import AuditKeyService
 from keyturn.access.root_keys import RootKeyService, census, retired_keys, root_key_resource
 from keyturn.access.workspace_keys import WorkspaceKeyService, workspace_key_resource
 from keyturn.audit.leaf import SYSTEM, Leaf
@@ -54,19 +55,26 @@ _log = structlog.get_logger("keyturn")
 
 @dataclass(frozen=True, slots=True)
 class RootKeyParts:
-    """The services of root keys and workspace keys."""
+    """The services of the keys that the server itself needs."""
 
     root_keys: RootKeyService
     workspace_keys: WorkspaceKeyService
+    audit_keys: AuditKeyService
 
     def services(self) -> dict[str, object]:
         """What routes may ask for by name."""
-        return {"root_keys": self.root_keys, "workspace_keys": self.workspace_keys}
+        return {
+            "root_keys": self.root_keys,
+            "workspace_keys": self.workspace_keys,
+            "audit_keys": self.audit_keys,
+        }
 
 
 def open_root_keys(door: Door, keyring: Keyring) -> RootKeyParts:
     """Wire the services."""
-    return RootKeyParts(RootKeyService(door, keyring), WorkspaceKeyService(door, keyring))
+    return RootKeyParts(
+        RootKeyService(door, keyring), WorkspaceKeyService(door, keyring), AuditKeyService(door, keyring)
+    )
 
 
 async def rotate_aged(database: Database, keyring: Keyring, node: str, days: int) -> int:

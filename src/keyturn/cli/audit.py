@@ -98,6 +98,7 @@ def export(*, output: Path, since: int, as_json: bool) -> None:
 @click.option("--public-key", type=_PATH, help="File with the public key, kept apart from the server.")
 @click.option("--since", type=_PATH, help="Checkpoint kept from earlier, or the file of a sink.")
 @click.option("--save-checkpoint", type=_PATH, help="Write the newest proven checkpoint here, when all is well.")
+@click.option("--save-public-key", type=_PATH, help="Write the key that signs now here, when all is well.")
 @json_option
 def verify(
     *,
@@ -105,17 +106,21 @@ def verify(
     public_key: Path | None,
     since: Path | None,
     save_checkpoint: Path | None,
+    save_public_key: Path | None,
     as_json: bool,
 ) -> int:
     """Verify the log from the bytes of its leaves.
 
     Against the server: that what it shows fits together and, with --since, has only grown since that checkpoint;
     then only what came after it is read.  With --export, offline.  Without --public-key the server's own key is used.
+    When the signing key was rotated, any key it ever had will do: handovers lead from one to the next.
     """
     try:
         report = _verified(export_file, public_key, since)
         if report.ok and report.latest is not None and save_checkpoint is not None:
             _write_whole(save_checkpoint, report.latest)
+        if report.ok and save_public_key is not None:
+            _write_whole(save_public_key, f"{report.verifier_key}\n")
     except (KeyturnError, OSError) as error:
         _print_error(error)
         return USAGE
@@ -128,6 +133,20 @@ def verify(
 def show_public_key(*, as_json: bool) -> None:
     """Show the public key that checkpoints are verified with; keep it apart from the server."""
     emit(open_session().get("/audit/public-key").json, as_json=as_json, human=lambda a: str(a["verifier_key"]))
+
+
+@audit.command("rotate-key")
+@json_option
+def rotate_key(*, as_json: bool) -> None:
+    """Make a new key to sign checkpoints with; who verifies with the one before can follow."""
+    emit(open_session().post("/audit/rotate-key", {}).json, as_json=as_json, human=_keys_text)
+
+
+@audit.command("retire-keys")
+@json_option
+def retire_keys(*, as_json: bool) -> None:
+    """Destroy the private halves of the keys that signed before; what they signed still verifies."""
+    emit(open_session().post("/audit/retire-keys", {}).json, as_json=as_json, human=_keys_text)
 
 
 @audit.command("checkpoint")
@@ -240,6 +259,10 @@ def _report_text(answer: dict[str, Any]) -> str:
 def _leaf_table(items: list[dict[str, Any]]) -> str:
     rows = [{**item, "actor": item["actor"].get("name") or item["actor"]["id"]} for item in items]
     return table(rows, "at", "outcome", "action", "actor", "resource", "id")
+
+
+def _keys_text(answer: dict[str, Any]) -> str:
+    return f"{table(answer['keys'], 'number', 'state', 'created_at')}\nverified with {answer['verifier_key']}"
 
 
 def _print_error(error: KeyturnError | OSError) -> None:

@@ -9,6 +9,7 @@ from litestar import get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Stream
 
+from keyturn.access.audit_keys import AuditKeyService
 from keyturn.access.caller import Credentials
 from keyturn.audit.service import AuditService
 from keyturn.errors import InputError
@@ -27,12 +28,16 @@ from keyturn.wire.audit import (
     LeavesErased,
     Outcome,
 )
+from keyturn.wire.keys import Empty
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 EXPORT_TYPE = "application/jsonl"
 SIZE_MAX = 2**53
+
+# What a request without any body asks for.
+NOTHING = Empty()
 
 _TIME = {"format": "date-time"}
 
@@ -153,6 +158,34 @@ async def read_audit_public_key(credentials: Given[Credentials], audit: Given[Au
     return await audit.public_key(credentials)
 
 
+@post("/api/v1/audit/rotate-key", operation_id="rotateAuditKey", tags=["audit"])
+async def rotate_audit_key(
+    credentials: Given[Credentials],
+    audit_keys: Given[AuditKeyService],
+    idempotency: Given[str | None],
+    data: JSONBody[Empty] = NOTHING,  # noqa: ARG001 -- declared so that an unknown field is refused
+) -> AuditPublicKey:
+    """Make a new key to sign checkpoints with.
+
+    The next checkpoint is signed by both keys and hands over, so that who verifies with the key before can follow.
+    The answer waits for it; `verifier_key` is the new key once it has taken over.
+    """
+    return await audit_keys.rotate(credentials, idempotency=idempotency)
+
+
+@post("/api/v1/audit/retire-keys", operation_id="retireAuditKeys", tags=["audit"], status_code=200)
+async def retire_audit_keys(
+    credentials: Given[Credentials],
+    audit_keys: Given[AuditKeyService],
+    data: JSONBody[Empty] = NOTHING,  # noqa: ARG001 -- declared so that an unknown field is refused
+) -> AuditPublicKey:
+    """Destroy the private halves of the keys that signed before.
+
+    What they signed still verifies.
+    """
+    return await audit_keys.retire(credentials)
+
+
 @post("/api/v1/audit/erase", operation_id="eraseAudit", tags=["audit"], status_code=200)
 async def erase_audit(
     data: JSONBody[EraseLeaves], credentials: Given[Credentials], audit: Given[AuditService]
@@ -191,5 +224,7 @@ ROUTES = (
     prove_audit_inclusion,
     prove_audit_consistency,
     read_audit_public_key,
+    rotate_audit_key,
+    retire_audit_keys,
     erase_audit,
 )

@@ -86,14 +86,17 @@ def checkpoint_body(origin: str, size: int, root: bytes) -> str:
     return f"{origin}\n{size}\n{_base64(root)}\n"
 
 
-def sign(body: str, key_name: str, private_key: bytes) -> str:
-    """Return the body as a note with one signature; raises ValueError when body or name cannot be in a note."""
+def sign(body: str, key_name: str, *private_keys: bytes) -> str:
+    """Return the body as a note with a signature of each key, all under one name.
+
+    Raises ValueError when body or name cannot be in a note, or there is no key.
+    """
     _require_name(key_name)
     if not body.endswith("\n") or _FORBIDDEN.search(body):
         raise ValueError("expected a text that ends with a newline and holds no control characters")
-    key = _private(private_key)
-    key_hash = _key_hash(key_name, key.public_key().public_bytes_raw())
-    return f"{body}\n{_SIGNATURE_START}{key_name} {_base64(key_hash + key.sign(body.encode()))}\n"
+    if not private_keys:
+        raise ValueError("expected a key to sign with")
+    return "".join([f"{body}\n", *(_signature(body, key_name, _private(one)) for one in private_keys)])
 
 
 def verify(note: str, key_name: str, public_key: bytes) -> Checkpoint:
@@ -136,6 +139,11 @@ def parse_verifier_key(text: str) -> VerifierKey:
     if _key_hash(name, key[1:]).hex() != key_hash:
         raise NoteError(f"expected the key hash of {name!r} to fit its key, found another")
     return VerifierKey(name, key[1:])
+
+
+def _signature(body: str, key_name: str, key: Ed25519PrivateKey) -> str:
+    key_hash = _key_hash(key_name, key.public_key().public_bytes_raw())
+    return f"{_SIGNATURE_START}{key_name} {_base64(key_hash + key.sign(body.encode()))}\n"
 
 
 def _split_note(note: str) -> tuple[str, list[tuple[str, bytes]]]:

@@ -55,6 +55,8 @@ _RETIRE = (
     .where(_NAMED, sealed_key.c.number == bindparam("which"), sealed_key.c.state == "previous")
     .values(state="retired")
 )
+_PREVIOUS = select(sealed_key.c.number).where(_NAMED, sealed_key.c.state == "previous").order_by(sealed_key.c.number)
+_ERASE = update(sealed_key).where(_NAMED, sealed_key.c.state == "previous").values(state="retired", sealed=b"")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -259,6 +261,16 @@ class Keyring:
         """Retire a previous key; the caller has made sure that nothing refers to it.  False if it was not previous."""
         done = connection.execute(_RETIRE, _named(workspace, purpose, path) | {"which": number})
         return done.rowcount == 1
+
+    def erase(self, connection: Connection, workspace: str, purpose: str, path: str) -> list[int]:
+        """Retire every previous key and overwrite what was sealed: for keys that only made, and open nothing.
+
+        Returns their numbers.
+        """
+        named = _named(workspace, purpose, path)
+        numbers = list(connection.execute(_PREVIOUS, named).scalars())
+        connection.execute(_ERASE, named)
+        return numbers
 
     def _keep(self, place: tuple[str, str, str, int, bytes], value: bytes) -> None:
         if len(self._kept) >= KEPT_MAX:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-HEAD_REVISION = "0010"
+HEAD_REVISION = "0011"
 """The newest revision this program knows; a test compares it with the files."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

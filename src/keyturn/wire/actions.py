@@ -79,6 +79,8 @@ class Action(StrEnum):
     AUDIT_READ = "audit.read"
     AUDIT_EXPORT = "audit.export"
     AUDIT_ERASE = "audit.erase"
+    AUDIT_KEY_ROTATE = "audit_key.rotate"
+    AUDIT_KEY_RETIRE = "audit_key.retire"
 
     NODE_READ = "node.read"
 

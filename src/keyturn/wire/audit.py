@@ -128,11 +128,25 @@ class ConsistencyProof(msgspec.Struct, frozen=True, kw_only=True):
     proof: tuple[str, ...]
 
 
+class AuditKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that signs (`current`), signed before (`previous`), or did and is destroyed (`retired`)."""
+
+    number: int
+    state: str
+    created_at: str
+
+
 class AuditPublicKey(msgspec.Struct, frozen=True, kw_only=True):
-    """What checkpoints are verified with; keep it where who runs the server cannot change it."""
+    """What checkpoints are verified with; keep it where who runs the server cannot change it.
+
+    `verifier_key` belongs to the key that signed the newest checkpoint.  `handovers` are the checkpoints at which a
+    new key took over, the oldest first, each signed by the key before and the key after.
+    """
 
     origin: str
     verifier_key: str
+    keys: tuple[AuditKey, ...]
+    handovers: tuple[str, ...]
 
 
 class EraseLeaves(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -15,6 +15,7 @@ from keyturn.storage.schema.access import (
 )
 from keyturn.storage.schema.audit import (
     audit_checkpoint,
+    audit_handover,
     audit_leaf,
     audit_tile,
     audit_tree,
@@ -93,6 +94,7 @@ __all__ = [
     "access_grant",
     "approval",
     "audit_checkpoint",
+    "audit_handover",
     "audit_leaf",
     "audit_tile",
     "audit_tree",

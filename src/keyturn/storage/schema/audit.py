@@ -73,3 +73,13 @@ class _AuditCheckpoint(TypedColumns):
 
 
 audit_checkpoint = Table("audit_checkpoint", metadata, _AuditCheckpoint, PrimaryKeyConstraint("workspace", "size"))
+
+
+class _AuditHandover(TypedColumns):
+    workspace: Named[str] = Column(Text)
+    size: Named[int] = Column(BigInteger)
+    note: Named[str] = Column(Text)
+
+
+audit_handover = Table("audit_handover", metadata, _AuditHandover, PrimaryKeyConstraint("workspace", "size"))
+"""The checkpoints at which a new signing key took over, once more: they are asked for with every export."""
