@@ -159,3 +159,15 @@ async def test_the_page_shows_every_operation_and_loads_nothing(app: Any, docume
     style = re.search(r"<style>(.*?)</style>", page.text, re.DOTALL)
     assert style is not None
     assert f"'{documents.hash_of(style[1])}'" in policy
+
+
+async def test_whoever_opens_the_address_in_a_browser_is_led_to_something_to_read(app: Any) -> None:
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://keyturn.test", follow_redirects=True) as client:
+        opened = await client.get("/")
+        lost = await client.get("/nothing/here")
+
+    assert (opened.status_code, opened.url.path) == (200, "/docs")
+    assert "`" not in opened.text
+    assert "<code>code</code>" in opened.text
+    assert lost.json()["hint"] == "see /docs for what there is"

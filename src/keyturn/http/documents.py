@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from litestar import MediaType, Response, get
+from litestar.response import Redirect
 
 from keyturn.http.edge import StrictRequest
 from keyturn.http.openapi import PATH, build_document
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from litestar import Litestar
 
+_CODE: Final = re.compile(r"`([^`]+)`")
 _FOLDER: Final = Path(__file__).parent
 
 
@@ -36,7 +41,13 @@ async def docs(request: StrictRequest) -> Response[bytes]:
     return Response(_page(request.app, style), media_type=MediaType.HTML, headers=headers)
 
 
-ROUTES = (openapi, docs)
+@get("/", operation_id="start", include_in_schema=False, status_code=307)
+async def start() -> Redirect:
+    """Lead whoever opens the address of the server in a browser to something to read."""
+    return Redirect("/docs")
+
+
+ROUTES = (openapi, docs, start)
 
 
 @cache
@@ -58,12 +69,19 @@ def hash_of(style: str) -> str:
 def _page(app: Litestar, style: str) -> bytes:
     # Imported here: nothing else needs it, and most servers never show the page.
     import jinja2
+    from markupsafe import Markup, escape
+
+    def with_code(text: str) -> Markup:
+        """Show what stands between backticks as code."""
+        return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 -- escaped before
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.filters["type_of"] = type_of
     environment.filters["without_ref"] = without_ref
+    environment.filters["with_code"] = with_code
+    environment.filters["has_meaning"] = has_meaning
     document = _document(app)
     page = environment.get_template("docs.html").render(document=document, style=style, groups=_groups(document))
     return page.encode()
@@ -84,6 +102,11 @@ def without_ref(schema: dict[str, Any], document: dict[str, Any]) -> dict[str, A
         return schema
     found: dict[str, Any] = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     return found
+
+
+def has_meaning(described: Iterable[dict[str, Any]]) -> bool:
+    """Tell whether there is anything to say about fields or parameters but their types."""
+    return any(one.get("description") or one.get("default") is not None for one in described)
 
 
 def type_of(schema: dict[str, Any]) -> str:

@@ -68,6 +68,7 @@ _ROUTER_CODES: Final = {
     429: "throttled",
     503: "unavailable",
 }
+_ROUTER_HINTS: Final = {404: "see /docs for what there is", 405: "the Allow header names the methods it has"}
 _MISSING: Final = re.compile(r"Missing required (?P<kind>query|header|cookie) parameter '(?P<name>[^']{1,64})' for ")
 _INTERNAL: Final = "the server failed; its log has the cause under this instance"
 
@@ -165,7 +166,8 @@ def answer_router(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     code = _ROUTER_CODES.get(status, "invalid_input")
     field, detail = _parameter(request, error)
     headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
-    return _response(build(status, code, detail, instance, field=field), headers)
+    hint = _ROUTER_HINTS.get(status)
+    return _response(build(status, code, detail, instance, field=field, hint=hint), headers)
 
 
 def _parameter(request: Request[Any, Any, Any], error: HTTPException) -> tuple[str | None, str]:
