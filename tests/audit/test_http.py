@@ -8,6 +8,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from keyturn.access.audit_keys import AuditKeyService
 from keyturn.access.caller import Credentials, Resource
 from keyturn.audit.builder import Builder
 from keyturn.audit.service import AuditService
@@ -54,6 +55,7 @@ async def api(migrated_database_url: str) -> AsyncIterator[Api]:
         keyring = new_keyring()
         services = {
             "audit": AuditService(house.door, keyring, Resource, build_wait_seconds=0),
+            "audit_keys": AuditKeyService(house.door, keyring, wait_seconds=0),
             "draining": asyncio.Event(),
         }
         app = create_app(services, EdgeSettings(), protected=ROUTES)
@@ -102,6 +104,26 @@ async def test_verification_of_a_server_reads_only_what_came_after_the_checkpoin
     report = verify_server(fetch, since=kept["note"])
     assert (report.findings, report.first) == ((), kept["size"])
     assert report.size > kept["size"]
+
+
+async def test_signing_key_is_rotated_and_retired_over_http(api: Api) -> None:
+    _, nobody = await api.house.hire("nobody")
+    await api.builder.build_once()
+    before = (await api.get("/audit/public-key")).json()
+    assert (await api.post("/audit/rotate-key", {}, nobody)).status_code == 403
+    assert (await api.post("/audit/rotate-key", {"key": 1})).status_code == 400
+
+    assert (await api.post("/audit/rotate-key", {})).status_code == 201
+    assert (await api.post("/audit/retire-keys", {})).json()["code"] == "audit_key_in_use"
+    await api.builder.build_once()
+    retired = await api.post("/audit/retire-keys", {})
+
+    assert retired.status_code == 200
+    assert [one["state"] for one in retired.json()["keys"]] == ["current", "retired"]
+    for key in (before, retired.json()):
+        await api.builder.build_once()
+        exported = (await api.get("/audit/export")).text.splitlines()
+        assert verify_export(exported, key["verifier_key"]).ok
 
 
 async def test_content_is_erased_over_http(api: Api) -> None:
