@@ -29,9 +29,11 @@ from sqlalchemy import (
 
 from keyturn.errors import BrokenInvariantError, GoneError
 from keyturn.kernel.ids import new_id
+from keyturn.storage.driver import sqlite_driver
 from keyturn.storage.schema import change, change_head
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Sequence
 
     from sqlalchemy import Connection
@@ -88,8 +90,7 @@ def read_head(connection: Connection) -> Head:
         select(change_head.c.log_id, change_head.c.seq, change_head.c.awaited).where(change_head.c.id == 1)
     ).first()
     if row is None:
-        message = "the change log has no head row"
-        raise BrokenInvariantError(message, hint="run `keyturn migrate`")
+        raise _headless()
     return Head(row.log_id, row.seq, row.awaited)
 
 
@@ -110,6 +111,10 @@ def read_changes(connection: Connection, after: int, *, limit: int = READ_MAX) -
     if not found and read_head(connection).seq > after:
         raise _gone(after, None)
     return found
+
+
+def _headless() -> BrokenInvariantError:
+    return BrokenInvariantError("the change log has no head row", hint="run `keyturn migrate`")
 
 
 def _gone(after: int, first: int | None) -> GoneError:
@@ -217,11 +222,14 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
-def _append_sqlite(connection: Connection, entries: Sequence[Entry], now: float, awaited: int) -> Head:
-    log_id, seq, reached = connection.exec_driver_sql(_HEAD_SQLITE, (len(entries), awaited)).one()
+def _append_sqlite(driver: sqlite3.Connection, entries: Sequence[Entry], now: float, awaited: int) -> Head:
+    head = driver.execute(_HEAD_SQLITE, (len(entries), awaited)).fetchall()
+    if not head:
+        raise _headless()
+    log_id, seq, reached = head[0]
     first = seq - len(entries) + 1
-    connection.exec_driver_sql(
-        _CHANGE_SQLITE, [(at, e.workspace, str(e.kind), e.entity, now) for at, e in enumerate(entries, start=first)]
+    driver.executemany(
+        _CHANGE_SQLITE, [(at, e.workspace, e.kind.value, e.entity, now) for at, e in enumerate(entries, start=first)]
     )
     leaves = [
         (at, leaf.id, e.workspace, leaf.at, leaf.action, leaf.outcome, leaf.actor, leaf.resource, leaf.body)
@@ -229,7 +237,7 @@ def _append_sqlite(connection: Connection, entries: Sequence[Entry], now: float,
         if (leaf := e.leaf) is not None
     ]
     if leaves:
-        connection.exec_driver_sql(_LEAF_SQLITE, leaves)
+        driver.executemany(_LEAF_SQLITE, leaves)
     return Head(log_id, seq, reached)
 
 
@@ -239,6 +247,7 @@ def append(connection: Connection, entries: Sequence[Entry], now: float) -> Head
     Returns the head after them, so entry i (1-based) of n got number `head.seq - n + i`.
     """
     awaited = max((place for place, e in enumerate(entries, start=1) if e.awaited), default=0)
-    if connection.dialect.name == "postgresql":
+    driver = sqlite_driver(connection)
+    if driver is None:
         return _append_postgresql(connection, entries, now, awaited)
-    return _append_sqlite(connection, entries, now, awaited)
+    return _append_sqlite(driver, entries, now, awaited)

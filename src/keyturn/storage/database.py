@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import sqlite3
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -20,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from keyturn.errors import BrokenInvariantError, StorageError
 from keyturn.storage.change_log import append
 from keyturn.storage.faults import translate
-from keyturn.storage.transaction import Committed, Transaction, run_units
+from keyturn.storage.transaction import ChangeKind, Committed, Transaction, run_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,7 +57,7 @@ class Database(ABC):
         """Hold the clock that stamps units of work."""
         self.clock = clock
         self.write_wait_seconds = WRITE_WAIT_SECONDS
-        self._listeners: list[Callable[[int], None]] = []
+        self._listeners: list[tuple[Callable[[int], None], bool]] = []
 
     @abstractmethod
     async def open(self) -> None:
@@ -116,15 +117,20 @@ class Database(ABC):
     def _submit(self, job: Job) -> Job:
         """Queue a unit; raises StorageError when the queue is full or the database is not open."""
 
-    def on_commit(self, listener: Callable[[int], None]) -> None:
-        """Call `listener(seq)` after each numbered commit of this process; it may run in any thread."""
-        self._listeners.append(listener)
+    def on_commit(self, listener: Callable[[int], None], *, of_news: bool = False) -> None:
+        """Call `listener(seq)` after each numbered commit of this process; it may run in any thread.
 
-    def _announce(self, seq: int) -> None:
-        for listener in self._listeners if seq else ():
+        `of_news` leaves out commits of nothing but audit leaves, after which no entity has another state.
+        """
+        self._listeners.append((listener, of_news))
+
+    def _announce(self, batch: Batch) -> None:
+        for listener, of_news in self._listeners if batch.seq else ():
+            if of_news and not batch.has_news:
+                continue
             # A listener's bug must not end the writer: followers find the commit by polling anyway.
             with contextlib.suppress(Exception):
-                listener(seq)
+                listener(batch.seq)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +140,8 @@ class Batch:
     answers: list[Callable[[], None]]
     seq: int
     """The last number given, 0 when there was none."""
+    has_news: bool
+    """Whether a change row names an entity, and is not there for its leaf alone."""
 
     def answer(self) -> None:
         """Answer each caller; call it after COMMIT."""
@@ -146,7 +154,7 @@ def run_batch(connection: Connection, jobs: Sequence[Job], now: float) -> Batch:
     outcomes, entries = run_units(connection, [job.work for job in jobs], now)
     try:
         head = append(connection, entries, now) if entries else None
-    except IntegrityError as error:
+    except (IntegrityError, sqlite3.IntegrityError) as error:
         raise BrokenInvariantError("a number of the change log is taken already") from error
     answers: list[Callable[[], None]] = []
     for job, outcome in zip(jobs, outcomes, strict=True):
@@ -157,7 +165,8 @@ def run_batch(connection: Connection, jobs: Sequence[Job], now: float) -> Batch:
         else:
             seq = head.seq - len(entries) + outcome.last_entry
             answers.append(_answerer(job, Committed(outcome.value, head.log_id, seq)))
-    return Batch(answers, head.seq if head is not None else 0)
+    has_news = any(entry.kind != ChangeKind.AUDIT for entry in entries)
+    return Batch(answers, head.seq if head is not None else 0, has_news)
 
 
 def claim(jobs: Sequence[Job]) -> list[Job]:

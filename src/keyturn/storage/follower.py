@@ -1,6 +1,6 @@
 """The follower: one poll loop per worker that carries the change log's news to whoever keeps state in memory.
 
-    tick (25 ms, or at once after a commit of this process)
+    tick (25 ms, or at once after a commit of this process that changed more than the audit log)
       head of another log, or below what was applied, or cursor gone -> reload everything, not fresh meanwhile
       head above applied -> read the rows and the current state of their entities -> apply -> advance
 
@@ -91,7 +91,7 @@ class Follower:
         self._rewound: str | None = None
         self._begun = 0
         self._done = 0
-        database.on_commit(self._committed)
+        database.on_commit(self._committed, of_news=True)
 
     async def load(self) -> None:
         """Load the snapshot; register the node first."""

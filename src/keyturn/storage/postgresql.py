@@ -282,7 +282,7 @@ class PostgresqlDatabase(Database):
         except Exception as error:  # noqa: BLE001 -- every caller of the batch gets it
             fail(jobs, error, committing=batch is not None)
             return
-        self._announce(batch.seq)
+        self._announce(batch)
         batch.answer()
 
     @contextlib.asynccontextmanager

@@ -1,5 +1,8 @@
 """SQLite: WAL, `synchronous=FULL`, one writer thread with group commit, a few reader threads.
 
+    units -> writer thread: one transaction for all that wait -> COMMIT (one fsync of the log)
+             checkpoint thread: log -> data file, beside the writer, once a second while there are commits
+
 The driver's own transaction handling starts none before SELECT and would lose updates, so connections are in
 autocommit mode and every transaction is begun by us: `BEGIN IMMEDIATE` to write, plain `BEGIN` to read.
 """
@@ -50,6 +53,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 READERS = 2
 BUSY_SECONDS = 5.0
+WAL_PAGES_MAX = 8192
+"""From here on (32 MB) a commit copies what is left to copy; before, the thread of `_run_checkpoints` does."""
+
+CHECKPOINT_SECONDS = 1.0
 HEAD_BUSY_SECONDS = 0.05
 
 
@@ -59,7 +66,8 @@ def sqlite_engine(path: Path, *, writer: bool, busy_seconds: float = BUSY_SECOND
         URL.create("sqlite", database=str(path)),
         connect_args={"check_same_thread": False, "isolation_level": None, "timeout": busy_seconds},
         poolclass=QueuePool,
-        pool_size=1 if writer else READERS,
+        # The writer thread keeps its connection; `maintain` takes one beside it.
+        pool_size=2 if writer else READERS,
         max_overflow=0,
         hide_parameters=True,
     )
@@ -68,7 +76,9 @@ def sqlite_engine(path: Path, *, writer: bool, busy_seconds: float = BUSY_SECOND
     def _configure(connection: DriverConnection, _record: object) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
-        if not writer:
+        if writer:
+            connection.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES_MAX}")
+        else:
             connection.execute("PRAGMA query_only=ON")
 
     @event.listens_for(engine, "begin")
@@ -91,6 +101,10 @@ class SqliteDatabase(Database):
         self._reader = sqlite_engine(path, writer=False, busy_seconds=busy_seconds)
         self._jobs: queue.Queue[Job | None] = queue.Queue(QUEUE_MAX)
         self._thread: threading.Thread | None = None
+        self._writing: Connection | None = None
+        self._checkpoints: threading.Thread | None = None
+        self._ending = threading.Event()
+        self._commits = 0
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="keyturn-read")
         self._head_driver: DriverConnection | None = None
 
@@ -99,6 +113,9 @@ class SqliteDatabase(Database):
         await self.read(lambda connection: connection.execute(text("SELECT 1")).scalar_one())
         self._thread = threading.Thread(target=self._run_writer, name="keyturn-write", daemon=True)
         self._thread.start()
+        self._ending.clear()
+        self._checkpoints = threading.Thread(target=self._run_checkpoints, name="keyturn-checkpoint", daemon=True)
+        self._checkpoints.start()
 
     async def close(self) -> None:
         """Finish what is queued, stop the writer thread, close the file."""
@@ -107,6 +124,10 @@ class SqliteDatabase(Database):
             await asyncio.to_thread(self._jobs.put, None)
             await asyncio.to_thread(thread.join)
             self._refuse_the_rest()
+        checkpoints, self._checkpoints = self._checkpoints, None
+        if checkpoints is not None:
+            self._ending.set()
+            await asyncio.to_thread(checkpoints.join)
         await asyncio.to_thread(self._pool.shutdown)
         self._close_head()
         self._writer.dispose()
@@ -201,6 +222,12 @@ class SqliteDatabase(Database):
             raise translate(error) from error
 
     def _run_writer(self) -> None:
+        try:
+            self._write_batches()
+        finally:
+            self._let_go()
+
+    def _write_batches(self) -> None:
         while (job := self._jobs.get()) is not None:
             jobs = [job]
             last = False
@@ -221,13 +248,41 @@ class SqliteDatabase(Database):
         if not jobs:
             return
         try:
-            with self._writer.connect() as connection, connection.begin():
-                batch = run_batch(connection, jobs, self.clock.now())
+            if self._writing is None:
+                self._writing = self._writer.connect()
+            with self._writing.begin():
+                batch = run_batch(self._writing, jobs, self.clock.now())
         except Exception as error:  # noqa: BLE001 -- every caller of the batch gets it
+            self._let_go()
             fail(jobs, error)
             return
-        self._announce(batch.seq)
+        self._commits += 1
+        self._announce(batch)
         batch.answer()
+
+    def _let_go(self) -> None:
+        """Close what the writer thread writes with; the next batch opens another."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            with contextlib.suppress(exc.SQLAlchemyError, sqlite3.Error):
+                writing.close()
+
+    def _run_checkpoints(self) -> None:
+        """Copy the log to the data file beside the writer, so that hardly any commit has to wait for that.
+
+        PASSIVE takes no lock that a writer or a reader wants.  What was committed meanwhile stays in the log, and the
+        log begins anew with the first write that finds all of it copied.
+        """
+        seen = self._commits
+        driver = sqlite3.connect(self._path, isolation_level=None, timeout=0.0, check_same_thread=False)
+        try:
+            while not self._ending.wait(CHECKPOINT_SECONDS):
+                if self._commits != seen:
+                    seen = self._commits
+                    with contextlib.suppress(sqlite3.Error):  # a commit does it then
+                        driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        finally:
+            driver.close()
 
     def _refuse_the_rest(self) -> None:
         with contextlib.suppress(queue.Empty):

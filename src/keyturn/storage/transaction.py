@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from keyturn.errors import BrokenInvariantError, KeyturnError
+from keyturn.storage.driver import execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -143,11 +145,11 @@ def run_units(
     shared: dict[object, object] = {}
     for work in works:
         transaction = Transaction(connection, now, before=tuple(entries), shared=shared)
-        connection.exec_driver_sql(_BEGIN_UNIT)
+        execute(connection, _BEGIN_UNIT)
         try:
             value = work(transaction)
             _check_entries(transaction.entries)
-            connection.exec_driver_sql(_KEEP_UNIT)
+            execute(connection, _KEEP_UNIT)
         except Exception as error:  # noqa: BLE001 -- handed to the caller of this unit, never swallowed
             _undo(connection, error)
             outcome, kept = _failed(error)
@@ -163,9 +165,9 @@ def _undo(connection: Connection, error: Exception) -> None:
     if connection.invalidated:
         raise error
     try:
-        connection.exec_driver_sql(_UNDO_UNIT)
-        connection.exec_driver_sql(_KEEP_UNIT)
-    except SQLAlchemyError:
+        execute(connection, _UNDO_UNIT)
+        execute(connection, _KEEP_UNIT)
+    except (SQLAlchemyError, sqlite3.Error):
         # A full disk makes SQLite roll the whole transaction back, and the savepoint is gone with it.
         raise error from None
 
@@ -187,6 +189,9 @@ def _check_entries(entries: Sequence[Entry]) -> None:
         if entry.leaf is not None:
             leaf = entry.leaf
             texts += [leaf.id, leaf.action, leaf.outcome, leaf.actor, leaf.resource]
+        together = "".join(texts)
+        if len(together) <= TEXT_BYTES_MAX and together.isascii() and "\x00" not in together:
+            continue
         for text in texts:
             if text.isascii() and len(text) <= TEXT_BYTES_MAX and "\x00" not in text:
                 continue

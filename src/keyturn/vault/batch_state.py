@@ -17,10 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import select, text
-
-from keyturn.storage.change_log import Change
-from keyturn.storage.schema import change_head
+from keyturn.storage.change_log import Change, read_head
+from keyturn.storage.driver import fetch_all
 from keyturn.storage.transaction import ChangeKind
 from keyturn.vault import store
 
@@ -56,15 +54,13 @@ _KINDS: Final = ", ".join(
         ChangeKind.WORKSPACE_KEY,
     )
 )
-# As text: it runs once a batch, and what SQLAlchemy builds around a list of kinds costs more than the query.
-_NEWS = text(
-    f"""
-    SELECT h.log_id, h.seq AS head, c.seq, c.workspace, c.kind, c.entity
-    FROM change_head h LEFT JOIN change c ON c.seq > :after AND c.kind IN ({_KINDS})
-    WHERE h.id = 1 ORDER BY c.seq
-    """  # noqa: S608 -- of names of our own
-)
-_HEAD = select(change_head.c.log_id, change_head.c.seq).where(change_head.c.id == 1)
+# In the driver's own words: it runs once a batch, and what is built around it costs more than the query.
+_NEWS: Final = f"""
+SELECT h.log_id, h.seq, c.seq, c.workspace, c.kind, c.entity
+FROM change_head h LEFT JOIN change c ON c.seq > {{after}} AND c.kind IN ({_KINDS})
+WHERE h.id = 1 ORDER BY c.seq
+"""  # noqa: S608 -- of names of our own
+_NEWS_OF: Final = {"sqlite": _NEWS.format(after="?"), "postgresql": _NEWS.format(after="$1")}
 
 
 Which = tuple[int | None, int | None]
@@ -108,17 +104,17 @@ class BatchState:
         for entry in transaction.before:
             self._drop(Change(0, entry.workspace, str(entry.kind), entry.entity))
         if self._seq < 0:
-            now_at = connection.execute(_HEAD).one()
-            self._log_id, self._seq = now_at.log_id, now_at.seq
+            head = read_head(connection)
+            self._log_id, self._seq = head.log_id, head.seq
             return
-        rows = connection.execute(_NEWS, {"after": self._seq}).all()
-        head = rows[0]
-        if head.log_id != self._log_id or head.head < self._seq:
+        rows = fetch_all(connection, _NEWS_OF[connection.dialect.name], (self._seq,))
+        log_id, seq, first = rows[0][:3]
+        if log_id != self._log_id or seq < self._seq:
             self.clear()
-        elif head.seq is not None:
+        elif first is not None:
             for row in rows:
-                self._drop(Change(row.seq, row.workspace, row.kind, row.entity))
-        self._log_id, self._seq = head.log_id, head.head
+                self._drop(Change(*row[2:]))
+        self._log_id, self._seq = log_id, seq
 
     def confirm(self) -> None:
         """Keep what the last batch has loaded: it is committed."""
