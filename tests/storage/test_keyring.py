@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from keyturn.config import Settings
 from keyturn.errors import BrokenInvariantError, DestroyedError, IntegrityError, KekError
@@ -10,8 +10,9 @@ from keyturn.kernel.secret import Secret
 from keyturn.storage import kek_held
 from keyturn.storage.database import Database
 from keyturn.storage.kek import KekProvider, load_provider
-from keyturn.storage.keyring import Keyring, OpenedKey, wanted_keks
+from keyturn.storage.keyring import DESTROYED, Keyring, OpenedKey, wanted_keks
 from keyturn.storage.schema import sealed_key, workspace_key
+from keyturn.storage.transaction import Transaction
 
 
 def provider() -> KekProvider:
@@ -65,7 +66,7 @@ async def test_nothing_lies_in_the_database_in_the_clear(database: Database) -> 
     stored = b"".join(bytes(value) for row in rows for value in row if isinstance(value, bytes))
 
     assert made.value not in stored
-    assert all(key not in stored for key in keyring._workspace_keys.values())  # noqa: SLF001 -- what must not be there
+    assert all(key.value not in stored for key in keyring._workspace_keys.values())  # noqa: SLF001 -- what must not be there
     assert made.value.hex() not in repr(made)
 
 
@@ -189,3 +190,24 @@ async def test_sealed_value_opens_in_its_place_only(database: Database) -> None:
         place = {"workspace": "wsp_1", **here, **moved}
         with pytest.raises(IntegrityError, match="does not open"):
             await database.read(lambda c, p=place: keyring.open(c, p.pop("workspace"), sealed, **p))  # type: ignore[misc]
+
+
+async def test_data_keys_are_forgotten_with_the_workspace_key(database: Database) -> None:
+    """Nothing opens under a workspace key that is no more, also what was opened just before."""
+    keyring = Keyring(provider())
+    made = await create(database, keyring)
+    sealed = await database.read(lambda c: c.execute(select(sealed_key.c.sealed)).scalar_one())
+
+    def opened(connection: Connection) -> bytes:
+        return keyring.open(connection, "wsp_1", sealed, purpose="pepper", path="ks_1", version=1)
+
+    assert await database.read(opened) == made.value
+    assert await database.read(opened) == made.value
+
+    def destroy(transaction: Transaction) -> list[str]:
+        gone = update(workspace_key).values(state=DESTROYED, wrapped=b"").returning(workspace_key.c.id)
+        return [row.id for row in transaction.connection.execute(gone).all()]
+
+    keyring.forget((await database.write(destroy)).value)
+    with pytest.raises(DestroyedError):
+        await database.read(opened)

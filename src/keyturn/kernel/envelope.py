@@ -79,6 +79,8 @@ class Header:
 
     format: int
     workspace_key_id: str
+    wrapped: bytes
+    """Its data key, under the workspace key."""
 
 
 def new_key() -> bytes:
@@ -134,21 +136,38 @@ def open_sealed(
     version: int,
 ) -> bytes:
     """Open a sealed value; raises EnvelopeError when key, place or any byte is not what it was sealed with."""
+    cipher = data_cipher(workspace_key, header(blob).wrapped)
+    return open_under(cipher, blob, purpose=purpose, workspace=workspace, path=path, version=version)
+
+
+def data_cipher(workspace_key: bytes, wrapped: bytes) -> AESGCM:
+    """Unwrap the data key of a sealed value, ready to open it; raises EnvelopeError as `open_sealed` does.
+
+    It opens nothing but that one value, in its place.  Whoever keeps it keeps it no longer than the workspace key.
+    """
     _require_key(workspace_key)
-    opening = blob[: _wrapped_start(blob) + _WRAPPED_BYTES]
-    nonce = blob[len(opening) : len(opening) + _NONCE_BYTES]
-    place = _place(purpose, workspace, path, version)
     try:
-        data_key = unwrap(workspace_key, opening[-_WRAPPED_BYTES:])
-        return AESGCM(data_key).decrypt(nonce, blob[len(opening) + _NONCE_BYTES :], opening + place)
-    except (EnvelopeError, InvalidTag, ValueError):
+        return AESGCM(unwrap(workspace_key, wrapped))
+    except (EnvelopeError, ValueError):
+        raise EnvelopeError(_CLOSED) from None
+
+
+def open_under(cipher: AESGCM, blob: bytes, *, purpose: str, workspace: str, path: str, version: int) -> bytes:
+    """Open a sealed value with its data key, which `data_cipher` gave; raises EnvelopeError as `open_sealed` does."""
+    start = _wrapped_start(blob) + _WRAPPED_BYTES
+    sealed = start + _NONCE_BYTES
+    bound = blob[:start] + _place(purpose, workspace, path, version)
+    try:
+        return cipher.decrypt(blob[start:sealed], blob[sealed:], bound)
+    except InvalidTag:
         # One answer for every cause, so that it tells an attacker nothing.
         raise EnvelopeError(_CLOSED) from None
 
 
 def header(blob: bytes) -> Header:
     """Read what a sealed value says of itself; raises EnvelopeError when it is no sealed value of a known format."""
-    return Header(_FORMAT, blob[_FIXED_BYTES : _wrapped_start(blob)].decode("ascii"))
+    start = _wrapped_start(blob)
+    return Header(_FORMAT, blob[_FIXED_BYTES:start].decode("ascii"), blob[start : start + _WRAPPED_BYTES])
 
 
 def seal_under_phrase(secret: bytes, context: bytes, plaintext: bytes) -> bytes:

@@ -21,6 +21,7 @@ from keyturn.storage.schema import fact, sealed_key, workspace_key
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from sqlalchemy import Connection
 
     from keyturn.storage.kek import KekProvider, Wrapped
@@ -32,6 +33,9 @@ RETIRED: Final = "retired_root_key:"
 
 KEPT_MAX: Final = 1024
 """How many opened server keys are kept at most; past it, they are opened again when needed."""
+
+DATA_KEYS_MAX: Final = 8192
+"""How many unwrapped data keys are kept with a workspace key at most; past it, they are unwrapped when needed."""
 
 # Built once: whatever is sealed or opened runs some of them.
 _NEWEST = (
@@ -91,13 +95,37 @@ def require_in_use(connection: Connection, kek_id: str) -> None:
         raise KekError(message, hint="give this server the newer root key that the others have, first in the list")
 
 
+class _WorkspaceKey:
+    """A workspace key in memory, with data keys that were unwrapped under it.
+
+    A data key gives whoever reads this memory nothing that the workspace key beside it does not give.  Both are
+    forgotten as one: who still opens something with what was forgotten keeps nothing of it for the next.
+    """
+
+    __slots__ = ("_data_keys", "value")
+
+    def __init__(self, value: bytes) -> None:
+        self.value = value
+        self._data_keys: dict[bytes, AESGCM] = {}
+
+    def data_cipher(self, wrapped: bytes) -> AESGCM:
+        """Return a data key, unwrapped; raises EnvelopeError when it does not open."""
+        cipher = self._data_keys.get(wrapped)
+        if cipher is None:
+            cipher = envelope.data_cipher(self.value, wrapped)
+            if len(self._data_keys) >= DATA_KEYS_MAX:
+                self._data_keys.clear()
+            self._data_keys[wrapped] = cipher
+        return cipher
+
+
 class Keyring:
-    """Opens and seals server keys; unwrapped workspace keys are kept in memory."""
+    """Opens and seals server keys; unwrapped workspace keys are kept in memory, with data keys under them."""
 
     def __init__(self, provider: KekProvider) -> None:
         """Use the root keys of a provider, which may be a list of several."""
         self.provider = provider
-        self._workspace_keys: dict[str, bytes] = {}
+        self._workspace_keys: dict[str, _WorkspaceKey] = {}
         self._kept: dict[tuple[str, str, str, int, bytes], bytes] = {}
 
     def check(self, connection: Connection) -> None:
@@ -116,7 +144,7 @@ class Keyring:
             if row.kek_id in proven and self.provider.asks_a_service(row.kek_id):
                 continue
             try:
-                self._workspace_keys[row.id] = self.provider.unwrap(row.kek_id, row.wrapped)
+                self._workspace_keys[row.id] = _WorkspaceKey(self.provider.unwrap(row.kek_id, row.wrapped))
             except UnavailableError as error:
                 raise KekError(error.message, hint=error.hint, internal=error.internal) from error
             proven.add(row.kek_id)
@@ -173,7 +201,7 @@ class Keyring:
         """
         using = self._sealing_key(connection, workspace, now)
         return envelope.seal(
-            self._workspace_key(connection, using),
+            self._workspace_key(connection, using).value,
             using,
             purpose=purpose,
             workspace=workspace,
@@ -191,15 +219,9 @@ class Keyring:
         more, KekError when its root key is another, UnavailableError when a service that keeps it is out of reach.
         """
         try:
-            using = envelope.header(blob).workspace_key_id
-            return envelope.open_sealed(
-                self._workspace_key(connection, using),
-                blob,
-                purpose=purpose,
-                workspace=workspace,
-                path=path,
-                version=version,
-            )
+            header = envelope.header(blob)
+            cipher = self._workspace_key(connection, header.workspace_key_id).data_cipher(header.wrapped)
+            return envelope.open_under(cipher, blob, purpose=purpose, workspace=workspace, path=path, version=version)
         except envelope.EnvelopeError as error:
             message = f"the sealed {purpose} {version} of {path!r} does not open"
             raise IntegrityError(message, hint="the row was moved or altered; restore from a backup") from error
@@ -280,7 +302,7 @@ class Keyring:
     def _sealing_key(self, connection: Connection, workspace: str, now: float) -> str:
         return self.newest(connection, workspace) or self.create_workspace_key(connection, workspace, now)
 
-    def _workspace_key(self, connection: Connection, key_id: str) -> bytes:
+    def _workspace_key(self, connection: Connection, key_id: str) -> _WorkspaceKey:
         cached = self._workspace_keys.get(key_id)
         if cached is not None:
             return cached
@@ -293,9 +315,8 @@ class Keyring:
                 f"workspace key {key_id} was destroyed, and with it every value sealed under it",
                 hint="nothing brings such a value back but a backup made before",
             )
-        value = self.provider.unwrap(row.kek_id, row.wrapped)
-        self._workspace_keys[key_id] = value
-        return value
+        held = self._workspace_keys[key_id] = _WorkspaceKey(self.provider.unwrap(row.kek_id, row.wrapped))
+        return held
 
 
 def _named(workspace: str, purpose: str, path: str) -> dict[str, str | int]:
