@@ -1,5 +1,6 @@
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from keyturn.storage import database as port
 from keyturn.storage.change_log import read_head
 from keyturn.storage.database import Database
 from keyturn.storage.engine import make_database
-from keyturn.storage.schema import fact
+from keyturn.storage.migrate import migrate_async
+from keyturn.storage.schema import change_head, fact
 from keyturn.storage.transaction import ChangeKind, Committed, Entry, RefusedError, Transaction
 from tests.storage.ledger import changes, entry, facts, leaves, write_fact
 
@@ -355,3 +357,48 @@ async def test_listener_that_raises_does_not_stop_the_writer(database: Database)
     await database.write(write_fact("b"))
 
     assert (await database.head()).seq == 2
+
+
+async def test_a_commit_of_leaves_alone_is_no_news(database: Database) -> None:
+    """Who follows state is not woken by an access that only went on record; who counts commits counts it."""
+    commits: list[int] = []
+    news: list[int] = []
+    database.on_commit(commits.append)
+    database.on_commit(news.append, of_news=True)
+    leaf = entry("read").leaf
+
+    await database.write(lambda t: t.append(Entry("wsp_1", ChangeKind.AUDIT, "", leaf)))
+    await database.write(write_fact("a"))
+
+    assert (commits, news) == ([1, 2], [2])
+
+
+async def test_an_error_of_the_database_in_a_batch_is_translated_and_the_next_batch_runs(database: Database) -> None:
+    """The writer keeps its connection from batch to batch, but not one that a batch has failed on."""
+    await database.write(write_fact("a"))
+
+    def number_is_taken(transaction: Transaction) -> None:
+        transaction.connection.execute(update(change_head).values(seq=0))
+        write_fact("b")(transaction)
+
+    with pytest.raises(BrokenInvariantError, match="taken already"):
+        await database.write(number_is_taken)
+    await database.write(write_fact("c"))
+
+    assert await database.read(facts) == {"a", "c"}
+    assert (await database.head()).seq == 2
+
+
+async def test_the_log_of_sqlite_is_copied_beside_the_writer(tmp_path: Path) -> None:
+    """A commit hardly ever waits for that, and a log that is left behind is not left to grow."""
+    path = tmp_path / "keyturn.db"
+    await migrate_async(f"sqlite:///{path}")
+    one = make_database(f"sqlite:///{path}", Clock())
+    await one.open()
+    try:
+        await one.write(write_fact("copied-to-the-data-file"))
+        async with asyncio.timeout(30):
+            while b"copied-to-the-data-file" not in path.read_bytes():  # noqa: ASYNC110 -- waits for the other thread
+                await asyncio.sleep(0.02)
+    finally:
+        await one.close()

@@ -23,6 +23,13 @@ async def library(migrated_database_url: str) -> AsyncIterator[Library]:
         yield one
 
 
+@pytest.fixture
+async def patient(migrated_database_url: str) -> AsyncIterator[Library]:
+    """The same with a bound that a slow machine keeps too, where what counts is not the bound."""
+    async with opened_library(migrated_database_url, stall_seconds=30.0) as one:
+        yield one
+
+
 async def test_a_stalled_writer_refuses_every_read_within_the_bound_and_gives_no_value(library: Library) -> None:
     await library.put()
     app = await library.app()
@@ -41,12 +48,12 @@ async def test_a_stalled_writer_refuses_every_read_within_the_bound_and_gives_no
 
 
 async def test_a_read_whose_commit_fails_gives_no_value_and_leaves_no_leaf(
-    library: Library, monkeypatch: pytest.MonkeyPatch
+    patient: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The value was opened by then; it leaves after the commit, or not at all."""
-    await library.put()
-    app = await library.app()
-    before = len(await library.accesses())
+    await patient.put()
+    app = await patient.app()
+    before = len(await patient.accesses())
     from keyturn.storage import database as port
 
     def full(*_: object) -> None:
@@ -54,20 +61,20 @@ async def test_a_read_whose_commit_fails_gives_no_value_and_leaves_no_leaf(
 
     with monkeypatch.context() as patched:
         patched.setattr(port, "append", full)
-        found = await asyncio.gather(*(library.read(by=app) for _ in range(4)), return_exceptions=True)
+        found = await asyncio.gather(*(patient.read(by=app) for _ in range(4)), return_exceptions=True)
 
     assert all(isinstance(one, StorageError) for one in found)
-    assert len(await library.accesses()) == before
-    assert (await library.read(by=app)).fields == {"token": "held"}
-    assert len(await library.accesses()) == before + 1
+    assert len(await patient.accesses()) == before
+    assert (await patient.read(by=app)).fields == {"token": "held"}
+    assert len(await patient.accesses()) == before + 1
 
 
 async def test_what_was_learnt_in_a_transaction_that_failed_is_not_trusted(
-    library: Library, monkeypatch: pytest.MonkeyPatch
+    patient: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A version that was written in a transaction that is undone must not be given out by the next read."""
-    await library.put(fields={"token": "first"})
-    app = await library.app()
+    await patient.put(fields={"token": "first"})
+    app = await patient.app()
     from keyturn.storage import database as port
 
     def failing(*_: object) -> None:
@@ -75,14 +82,14 @@ async def test_what_was_learnt_in_a_transaction_that_failed_is_not_trusted(
 
     with monkeypatch.context() as patched:
         patched.setattr(port, "append", failing)
-        await asyncio.gather(library.put(fields={"token": "second"}), library.read(by=app), return_exceptions=True)
-    assert (await library.read(by=app)).fields == {"token": "first"}
+        await asyncio.gather(patient.put(fields={"token": "second"}), patient.read(by=app), return_exceptions=True)
+    assert (await patient.read(by=app)).fields == {"token": "first"}
 
 
-async def test_a_bug_in_one_read_fails_that_read_alone(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    await library.put("production/a/good")
-    await library.put("production/a/bad")
-    app = await library.app()
+async def test_a_bug_in_one_read_fails_that_read_alone(patient: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    await patient.put("production/a/good")
+    await patient.put("production/a/bad")
+    app = await patient.app()
     from keyturn.vault import sealing
 
     opening = sealing.open_version
@@ -94,7 +101,7 @@ async def test_a_bug_in_one_read_fails_that_read_alone(library: Library, monkeyp
 
     monkeypatch.setattr(sealing, "open_version", buggy)
     found = await asyncio.gather(
-        *(library.read(f"production/a/{name}", app) for name in ("good", "bad", "good")), return_exceptions=True
+        *(patient.read(f"production/a/{name}", app) for name in ("good", "bad", "good")), return_exceptions=True
     )
 
     assert isinstance(found[1], ZeroDivisionError)
@@ -138,20 +145,20 @@ async def test_a_database_locked_by_another_process_refuses_reads_in_bounded_tim
 
 
 async def test_a_token_that_cannot_be_proven_fails_its_own_read_alone(
-    library: Library, monkeypatch: pytest.MonkeyPatch
+    patient: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is wrong with the keys of one workspace keeps nobody else from reading."""
-    await library.put()
-    app, other = await library.app("shop"), await library.app("other")
-    prove = library.desk.system.prove
+    await patient.put()
+    app, other = await patient.app("shop"), await patient.app("other")
+    prove = patient.desk.system.prove
 
     def broken(connection: Connection, presented: str, now: float) -> TokenOwner | None:
         if presented == other.token.reveal():
             raise IntegrityError("the pepper does not open")
         return prove(connection, presented, now)
 
-    monkeypatch.setattr(library.desk.system, "prove", broken)
-    found = await asyncio.gather(library.read(by=app), library.read(by=other), return_exceptions=True)
+    monkeypatch.setattr(patient.desk.system, "prove", broken)
+    found = await asyncio.gather(patient.read(by=app), patient.read(by=other), return_exceptions=True)
 
     assert [isinstance(one, IntegrityError) for one in found] == [False, True]
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from keyturn.errors import ForbiddenError, KeyturnError, NotFoundError
+from keyturn.errors import ForbiddenError, KeyturnError, NotFoundError, UnauthenticatedError
 from keyturn.storage.postgresql import PostgresqlDatabase
 from keyturn.wire.actions import Action
 from keyturn.wire.approvals import CreateGuard
@@ -80,3 +80,22 @@ async def test_a_read_sees_what_was_changed_in_its_own_commit(
     await changing
     with pytest.raises(refusal):
         await reading
+
+
+async def test_a_token_that_is_revoked_in_the_same_commit_reads_nothing(library: Library) -> None:
+    """A token that was remembered from the batch before is not valid any more for who comes after its revocation."""
+    await library.put()
+    principal, app = await library.desk.hire("shop", ("secret.read", "secret/production/*"))
+    other = await library.app("office")
+    tokens = await library.desk.tokens.list(library.desk.admin, principal)
+    await library.read(by=app)
+
+    async with held_commits(library):
+        revoking = await queued(library.desk.tokens.revoke(library.desk.admin, principal, tokens.items[0].id))
+        reading = await queued(library.read(by=app))
+        beside = await queued(library.read(by=other))
+
+    await revoking
+    with pytest.raises(UnauthenticatedError):
+        await reading
+    await beside

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from keyturn.errors import BrokenInvariantError, KeyturnError
@@ -54,8 +55,7 @@ class ChangeKind(StrEnum):
     AUDIT = "audit"
 
 
-@dataclass(frozen=True, slots=True)
-class LeafRow:
+class LeafRow(msgspec.Struct, frozen=True, gc=False):
     """An audit leaf ready to be stored: its exact bytes and the columns it can be found by."""
 
     id: str
@@ -67,8 +67,7 @@ class LeafRow:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One row of the change log, with its audit leaf if it has one.
 
     `awaited` asks every node to confirm as soon as it has applied this entry.
