@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 if TYPE_CHECKING:
     from keyturn.kernel.secret import Secret
 
@@ -62,8 +64,7 @@ class Grant:
     conditions: Conditions
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """An authenticated principal, as seen inside one transaction."""
 
     workspace: str

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 from keyturn.errors import CapError, InputError
 from keyturn.kernel.clock import rfc3339
-from keyturn.kernel.match import check_name, check_pattern, covers, matches
+from keyturn.kernel.match import check_name, check_pattern, compile_patterns, covers, matches
 from keyturn.verify.networks import Network, Networks, parse_network
 from keyturn.wire.actions import GRANTABLE_ACTIONS, SYSTEM_ACTIONS, Action
 
@@ -62,9 +62,13 @@ class Explanation:
 
 def may(caller: Caller, action: Action | str, resource: Resource, now: float) -> bool:
     """Tell whether the caller may do the action to the resource now; see the module."""
-    return _token_refusal(caller, action, resource) is None and any(
-        _refusal(grant, action, resource, caller.ip, now) is None for grant in caller.grants
-    )
+    if _token_refusal(caller, action, resource) is not None:
+        return False
+    # A loop, and no expression over `any`: it is asked for every access.
+    for grant in caller.grants:  # noqa: SIM110
+        if _refusal(grant, action, resource, caller.ip, now) is None:
+            return True
+    return False
 
 
 def holds_somewhere(caller: Caller, action: Action | str, now: float) -> bool:
@@ -329,7 +333,7 @@ def _disjoint(one: str, other: str) -> bool:
 
 
 def _any_matches(patterns: Iterable[str], name: str) -> bool:
-    return any(matches(pattern, name) for pattern in patterns)
+    return compile_patterns(patterns).matches(name)
 
 
 def _noun(resource: str) -> str:

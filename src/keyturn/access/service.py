@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from keyturn.access import rules, store
 from keyturn.access.caller import Caller, Resource
@@ -91,7 +92,7 @@ def _subject(op: Operation, request: ExplainAccess) -> tuple[Caller, bool]:
     """Return the caller that the question is about, and whether it is disabled."""
     own = op.caller
     if request.principal is None or request.principal == own.principal:
-        return replace(own, ip=own.ip if request.ip is None else request.ip), False
+        return msgspec.structs.replace(own, ip=own.ip if request.ip is None else request.ip), False
     found = authorised(op, Action.GRANT_EXPLAIN, request.principal)
     caller = Caller(
         workspace=op.workspace,

@@ -11,7 +11,7 @@ being guessed from its hash after an erasure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
@@ -30,8 +30,36 @@ DRAWN = SALT_LENGTH + RANDOM_LENGTH
 """How many random characters a leaf takes: its salt, and the end of its id."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class _Actor(msgspec.Struct, frozen=True, gc=False):
+    id: str
+    kind: str
+    name: str
+    token: str | msgspec.UnsetType
+
+
+class _Request(msgspec.Struct, frozen=True, gc=False):
+    id: str | None
+    ip: str | None
+
+
+class _Body(msgspec.Struct, frozen=True, gc=False):
+    action: str
+    actor: _Actor
+    at: str
+    detail: dict[str, Detail]
+    id: str
+    outcome: Outcome
+    request: _Request
+    resource: str
+    salt: str
+    v: int
+    workspace: str
+
+
+_encode: Final = msgspec.json.Encoder(order="sorted").encode
+
+
+class Leaf(msgspec.Struct, frozen=True):
     """One leaf before it is encoded."""
 
     workspace: str
@@ -40,7 +68,7 @@ class Leaf:
     actor: Actor
     resource: str
     at: float
-    detail: dict[str, Detail] = field(default_factory=dict)
+    detail: dict[str, Detail] = {}
     request_id: str | None = None
     ip: str | None = None
 
@@ -52,34 +80,30 @@ class Leaf:
         if drawn is None:
             drawn = random_base62(DRAWN)
         leaf_id = new_id("evt", self.at, drawn[SALT_LENGTH:])
-        actor: dict[str, Detail] = {"id": self.actor.id, "kind": self.actor.kind, "name": self.actor.name}
-        if self.actor.token is not None:
-            actor["token"] = self.actor.token
-        content: dict[str, Detail] = {
-            "action": str(self.action),
-            "actor": actor,
-            "at": rfc3339(self.at),
-            "detail": self.detail,
-            "id": leaf_id,
-            "outcome": self.outcome,
-            "request": {"id": self.request_id, "ip": self.ip},
-            "resource": self.resource,
-            "salt": drawn[:SALT_LENGTH],
-            "v": FORMAT,
-            "workspace": self.workspace,
-        }
         # The rest is text by its type; what a caller made up is not.
         _require_canonical(self.detail)
-        body = msgspec.json.encode(content, order="sorted")
-        return LeafRow(leaf_id, self.at, str(self.action), self.outcome, self.actor.id, self.resource, body)
+        actor, action = self.actor, str(self.action)
+        body = _Body(
+            action=action,
+            actor=_Actor(actor.id, actor.kind, actor.name, msgspec.UNSET if actor.token is None else actor.token),
+            at=rfc3339(self.at),
+            detail=self.detail,
+            id=leaf_id,
+            outcome=self.outcome,
+            request=_Request(self.request_id, self.ip),
+            resource=self.resource,
+            salt=drawn[:SALT_LENGTH],
+            v=FORMAT,
+            workspace=self.workspace,
+        )
+        return LeafRow(leaf_id, self.at, action, self.outcome, actor.id, self.resource, _encode(body))
 
 
 def _require_canonical(value: object) -> None:
-    if isinstance(value, str):
-        return
     if isinstance(value, dict):
         for item in value.values():
-            _require_canonical(item)
+            if type(item) is not str and type(item) is not int:
+                _require_canonical(item)
     elif isinstance(value, list | tuple):
         for item in value:
             _require_canonical(item)

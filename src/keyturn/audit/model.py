@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 Outcome = Literal["allowed", "denied", "failed"]
 Detail = str | int | bool | None | list["Detail"] | dict[str, "Detail"]
 """What has a canonical form: no floats."""
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
+class Actor(msgspec.Struct, frozen=True, gc=False):
     """Who acted; `token` is the id of the management token as a key (`tok_…`), never anything of its secret."""
 
     id: str

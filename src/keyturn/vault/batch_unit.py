@@ -57,17 +57,19 @@ class Ask:
     asked_at: float
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """A version with what it holds, as JSON; its read is on record once the batch has committed."""
 
     secret: Secret
     version: Version
     fields: bytes
 
+    def __repr__(self) -> str:
+        """Name the version, not what it holds."""
+        return f"Opened({self.secret.id!r}, sequence={self.version.sequence})"
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+
+class Answer(msgspec.Struct, frozen=True):
     """How one read of a batch ended; `outcome` is a label for metrics."""
 
     ask: Ask

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from sqlalchemy import case, select
 
 from keyturn.kernel.redact import scrub
@@ -39,8 +40,7 @@ Key = tuple[str, int, str]
 """Secret id, sequence, consumer."""
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(msgspec.Struct, gc=False):
     """Reads of one version by one consumer that are not in the database yet."""
 
     workspace: str
@@ -59,8 +59,7 @@ class Tally:
             self.last_at, self.ip_network, self.user_agent = later.last_at, later.ip_network, later.user_agent
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, frozen=True, gc=False):
     """One read that is about to be committed."""
 
     key: Key

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from keyturn.access.caller import Resource
@@ -48,6 +49,7 @@ class Path:
         return Resource("secret/" + _encoded(self.text), self.environment)
 
 
+@lru_cache(maxsize=8192)
 def parse_path(text: str) -> Path:
     """Check a path; raises InputError that names the segment and what is wrong with it."""
     environment, *segments = _segments(text)
