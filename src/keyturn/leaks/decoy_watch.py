@@ -10,7 +10,6 @@ leaf, `system.decoy_tripped`, with the change of the decoy in one unit of work, 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -19,10 +18,10 @@ import structlog
 from msgspec import structs
 
 from keyturn.access.system import system_operation
-from keyturn.errors import KeyturnError
 from keyturn.kernel.clock import rfc3339
 from keyturn.leaks import decoy_store as store
 from keyturn.storage.leadership import Leadership
+from keyturn.storage.rounds import Rounds
 from keyturn.storage.transaction import ChangeKind
 from keyturn.vault.paths import Path
 from keyturn.wire.actions import Action
@@ -45,13 +44,14 @@ KEYS_AT_ONCE: Final = 500
 _log = structlog.get_logger("keyturn.leaks")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class DecoyHealth:
     """How the watcher of this worker is doing; the counts are its own."""
 
-    leader: bool = False
-    tripped: int = 0
-    failures: int = 0
+    leader: bool
+    tripped: int
+    failures: int
+    """Rounds, and decoys of a round, that ended with an error and are tried again."""
 
 
 class DecoyWatch:
@@ -68,43 +68,36 @@ class DecoyWatch:
             stand_again_seconds=STAND_AGAIN_SECONDS,
             took_over=lambda _: None,
         )
-        self.health = DecoyHealth()
+        self._rounds = Rounds(self.look_once, every_seconds=LOOK_SECONDS, failing="decoys could not be looked after")
+        self._tripped = 0
+
+    @property
+    def health(self) -> DecoyHealth:
+        """How it is doing."""
+        return DecoyHealth(self._leadership.is_held, self._tripped, self._rounds.failures)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look until stopped, and give the lead up."""
-        while not stop.is_set():
-            try:
-                await self.look_once()
-            except KeyturnError as error:
-                self.health.failures += 1
-                _log.warning("decoys could not be looked after", code=error.code)
-            except Exception as error:  # noqa: BLE001 -- the watch must outlive our own bugs
-                self.health.failures += 1
-                _log.error("decoys could not be looked after", exc_info=error)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
-        with contextlib.suppress(KeyturnError):
-            await self._leadership.resign()
+        await self._rounds.run(stop)
+        await self._rounds.attempt(self._leadership.resign)
 
     async def look_once(self) -> int:
         """Look at every decoy; return how many were used since the last time."""
         now = self._database.clock.now()
         found = await self._database.read(partial(_used_decoys, now=now))
-        self.health.leader = self._leadership.is_held
         if not found or not await self._leadership.lead():
             return 0
         tripped = 0
         for one in found:
             tripped += await self._put_on_record(one)
-        self.health.leader = True
-        self.health.tripped += tripped
+        self._tripped += tripped
         return tripped
 
     async def _put_on_record(self, one: Decoy) -> bool:
         try:
             return (await self._database.write(partial(_trip, seen=one))).value
         except Exception as error:  # noqa: BLE001 -- one decoy must not silence the others
-            self.health.failures += 1
+            self._rounds.failures += 1
             _log.error("the use of a decoy could not be put on record", decoy=one.id, exc_info=error)
             return False
 

@@ -34,6 +34,7 @@ from keyturn.leaks.policies import may_respond
 from keyturn.leaks.recording import event_of, notice_of, with_known
 from keyturn.storage.change_log import read_changes, read_head
 from keyturn.storage.leadership import Leadership
+from keyturn.storage.rounds import Rounds
 from keyturn.storage.transaction import ChangeKind
 from keyturn.wire.actions import Action
 from keyturn.wire.keys import RevokeKey, RevokeReason
@@ -109,30 +110,22 @@ class Responder:
             stand_again_seconds=STAND_AGAIN_SECONDS,
             took_over=lambda _: None,  # every worker knows by itself up to where it has looked
         )
+        self._rounds = Rounds(self.respond_once, every_seconds=LOOK_SECONDS, failing="leaks could not be responded to")
         self._cursor: int | None = None
         self._sweep_after = 0.0
-        self._done = self._refused = self._failed = self._moved = self._failures = 0
+        self._done = self._refused = self._failed = self._moved = 0
 
     @property
     def health(self) -> ResponderHealth:
         """How it is doing."""
         return ResponderHealth(
-            self._leadership.is_held, self._done, self._refused, self._failed, self._moved, self._failures
+            self._leadership.is_held, self._done, self._refused, self._failed, self._moved, self._rounds.failures
         )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Respond until stopped; then give the lead up."""
-        while not stop.is_set():
-            await self._quietly()
-            try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await stop.wait()
-            except TimeoutError:
-                continue
-        try:
-            await self._leadership.resign()
-        except KeyturnError:
-            self._failures += 1
+        await self._rounds.run(stop)
+        await self._rounds.attempt(self._leadership.resign)
 
     async def respond_once(self) -> int:
         """Do one round; return how many findings it changed.
@@ -157,18 +150,6 @@ class Responder:
             # Only now: what failed in between is looked at again.
             self._advance(seen)
             return changed
-
-    # --- leading -------------------------------------------------------------------------------------------------
-
-    async def _quietly(self) -> None:
-        try:
-            await self.respond_once()
-        except KeyturnError as error:
-            self._failures += 1
-            _log.warning("leaks could not be responded to", reason=error.message)
-        except Exception as error:  # noqa: BLE001 -- the loop must outlive our own bugs
-            self._failures += 1
-            _log.error("leaks could not be responded to", exc_info=error)
 
     # --- closing -------------------------------------------------------------------------------------------------
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from keyturn.errors import KeyturnError
 from keyturn.leases import lease_store
 from keyturn.storage.leadership import Leadership
+from keyturn.storage.rounds import Rounds
 
 if TYPE_CHECKING:
     from keyturn.leases.endings import Endings, Work
@@ -70,32 +70,25 @@ class LeaseDispatcher:
             took_over=self._take_over,
         )
         self._retain_after = 0.0
-        self._woken = asyncio.Event()
+        self._rounds = Rounds(self.dispatch_once, every_seconds=LOOK_SECONDS, failing="leases could not be ended")
         self._stopping = False
         self._lanes: dict[asyncio.Task[None], str] = {}
         self._claimed: dict[int, Work] = {}
         self._failing: set[str] = set()
-        self._dropped = self._failed = self._failures = 0
+        self._dropped = self._failed = 0
 
     @property
     def health(self) -> LeaseHealth:
         """How it is doing."""
-        return LeaseHealth(self._leadership.is_held, self._dropped, self._failed, len(self._lanes), self._failures)
+        return LeaseHealth(
+            self._leadership.is_held, self._dropped, self._failed, len(self._lanes), self._rounds.failures
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Dispatch until stopped; then let batches end, and give the lead up."""
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            while not stop.is_set():
-                self._woken.clear()
-                await self._quietly()
-                woken = asyncio.create_task(self._woken.wait())
-                await asyncio.wait({stopping, woken}, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                woken.cancel()
-        finally:
-            stopping.cancel()
+        await self._rounds.run(stop)
         await self._break_off()
-        await self._resign()
+        await self._rounds.attempt(self._leadership.resign)
 
     async def dispatch_once(self) -> int:
         """Do one round: open a lane for each source that has something due; return how many were opened."""
@@ -129,22 +122,6 @@ class LeaseDispatcher:
         mine = [one.id for work in self._claimed.values() for one in work.leases]
         lease_store.release_all(transaction.connection, transaction.now, mine)
 
-    async def _resign(self) -> None:
-        try:
-            await self._leadership.resign()
-        except KeyturnError:
-            self._failures += 1
-
-    async def _quietly(self) -> None:
-        try:
-            await self.dispatch_once()
-        except KeyturnError as error:
-            self._failures += 1
-            _log.warning("leases could not be ended", reason=error.message)
-        except Exception as error:  # noqa: BLE001 -- the loop must outlive our own bugs
-            self._failures += 1
-            _log.error("leases could not be ended", exc_info=error)
-
     # --- work ----------------------------------------------------------------------------------------------------
 
     async def _lane(self, source: str) -> None:
@@ -159,7 +136,7 @@ class LeaseDispatcher:
             if work is None:
                 return
             if len(work.leases) == BATCH and source not in self._failing:
-                self._woken.set()  # there is more: another lane
+                self._rounds.wake()  # there is more: another lane
             self._claimed[id(work)] = work
             try:
                 ended = await self._endings.finish(work)
@@ -182,7 +159,7 @@ class LeaseDispatcher:
         self._lanes.pop(task, None)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self._failures += 1
+            self._rounds.failures += 1
             _log.warning("what became of leases could not be kept", reason=type(error).__name__)
 
     async def _retain(self) -> None:
@@ -204,7 +181,6 @@ class LeaseDispatcher:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
         if broken:
-            try:
-                await self._database.write(lambda t: lease_store.release(t.connection, broken))
-            except KeyturnError:
-                self._failures += 1
+            await self._rounds.attempt(
+                lambda: self._database.write(lambda t: lease_store.release(t.connection, broken))
+            )

@@ -25,6 +25,7 @@ from keyturn.audit.leaf import SYSTEM, Leaf
 from keyturn.errors import KeyturnError
 from keyturn.kernel.secret import random_bytes
 from keyturn.storage.leadership import Leadership
+from keyturn.storage.rounds import Rounds
 from keyturn.storage.transaction import ChangeKind, Entry
 from keyturn.webhooks import delivery_store, outbox, rules, signature, store
 from keyturn.webhooks.model import ACTIVE, DISABLED, Attempt, Delivery, Endpoint
@@ -108,9 +109,11 @@ class Dispatcher:
         )
         self._retain_after = 0.0
         self._seen: outbox.Look | None = None
-        self._woken = asyncio.Event()
+        self._rounds = Rounds(
+            self.dispatch_once, every_seconds=LOOK_SECONDS, failing="webhooks could not be dispatched"
+        )
         self._sending: dict[asyncio.Task[None], _Parcel] = {}
-        self._delivered = self._failed = self._dead = self._failures = 0
+        self._delivered = self._failed = self._dead = 0
 
     @property
     def health(self) -> DispatcherHealth:
@@ -121,23 +124,14 @@ class Dispatcher:
             failed=self._failed,
             dead=self._dead,
             sending=len(self._sending),
-            failures=self._failures,
+            failures=self._rounds.failures,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Dispatch until stopped; then let attempts end, give back those that do not, and give the lease up."""
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            while not stop.is_set():
-                self._woken.clear()
-                await self._quietly()
-                woken = asyncio.create_task(self._woken.wait())
-                await asyncio.wait({stopping, woken}, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                woken.cancel()
-        finally:
-            stopping.cancel()
+        await self._rounds.run(stop)
         await self._break_off()
-        await self._resign()
+        await self._rounds.attempt(self._leadership.resign)
 
     async def dispatch_once(self) -> int:
         """Do one round: fan out and start what is due; return how many attempts were started."""
@@ -177,22 +171,6 @@ class Dispatcher:
     def _take_over(self, transaction: Transaction) -> None:
         mine = [one.delivery.id for one in self._sending.values()]
         delivery_store.release_all(transaction.connection, transaction.now, mine)
-
-    async def _resign(self) -> None:
-        try:
-            await self._leadership.resign()
-        except KeyturnError:
-            self._failures += 1
-
-    async def _quietly(self) -> None:
-        try:
-            await self.dispatch_once()
-        except KeyturnError as error:
-            self._failures += 1
-            _log.warning("webhooks could not be dispatched", reason=error.message)
-        except Exception as error:  # noqa: BLE001 -- the loop must outlive our own bugs
-            self._failures += 1
-            _log.error("webhooks could not be dispatched", exc_info=error)
 
     # --- work ----------------------------------------------------------------------------------------------------
 
@@ -289,10 +267,10 @@ class Dispatcher:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._sending.pop(task, None)
-        self._woken.set()
+        self._rounds.wake()
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self._failures += 1
+            self._rounds.failures += 1
             _log.warning("the outcome of a webhook could not be kept", reason=type(error).__name__)
 
     async def _break_off(self) -> None:
@@ -309,10 +287,7 @@ class Dispatcher:
                 delivery_store.release(transaction.connection, one)
 
         if broken:
-            try:
-                await self._database.write(give_back)
-            except KeyturnError:
-                self._failures += 1
+            await self._rounds.attempt(lambda: self._database.write(give_back))
 
 
 def _disable(transaction: Transaction, endpoint: Endpoint, reason: str) -> None:
