@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keyturn.testing.child import members_of_group, spawn
-from keyturn.testing.postgres import free_port
+from keyturn.testing.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

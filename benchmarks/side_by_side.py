@@ -31,7 +31,7 @@ from benchmarks.report import arguments, finish
 from benchmarks.running import HEADERS, Client, peer, prepare
 from keyturn.kernel.secret import random_base62
 from keyturn.testing.child import spawn
-from keyturn.testing.postgres import free_port
+from keyturn.testing.ports import free_port
 from keyturn.testing.server import RunningServer
 
 if TYPE_CHECKING:

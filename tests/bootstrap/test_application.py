@@ -55,14 +55,14 @@ async def _verdict(application: Application, key: str) -> str:
     return answer.code
 
 
-async def _until(condition: Callable[[], Any], seconds_max: float = 20.0) -> None:
+async def _until(condition: Callable[[], Any], seconds_max: float = 120.0) -> None:
     async def ask() -> bool:
         return bool(condition())
 
     await _until_async(ask, seconds_max)
 
 
-async def _until_async(condition: Callable[[], Awaitable[Any]], seconds_max: float = 20.0) -> None:
+async def _until_async(condition: Callable[[], Awaitable[Any]], seconds_max: float = 120.0) -> None:
     async with asyncio.timeout(seconds_max):
         while not await condition():  # noqa: ASYNC110 -- what is waited for happens in a database
             await asyncio.sleep(0.01)

@@ -7,7 +7,7 @@ from keyturn.kernel.clock import Clock
 from keyturn.kernel.secret import Secret
 from keyturn.storage.valkey import ValkeyLimiter
 from keyturn.telemetry.metrics import Metrics
-from keyturn.testing.postgres import free_port
+from keyturn.testing.ports import free_port
 from keyturn.verify.limits import LocalLimiter
 from keyturn.verify.spending import LimitDemand, Limiter
 from keyturn.wire.policy import LimitRule

@@ -82,7 +82,7 @@ NAMES = (
 
 
 async def write_export(application: Application, credentials: Credentials, path: Path) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         newest = (await application.audit.list(credentials, AuditFilter(), limit=1)).items[0]
         while (await application.audit.show(credentials, newest.id)).index is None:  # noqa: ASYNC110 -- built behind
             await asyncio.sleep(0.05)

@@ -17,7 +17,7 @@ from keyturn.cli.main import main
 from keyturn.config import Settings
 from keyturn.kernel.clock import wall
 from keyturn.storage.counter_file import CounterFile, path_of
-from keyturn.testing.postgres import free_port
+from keyturn.testing.ports import free_port
 from keyturn.testing.valkey import ValkeyServer
 
 Doctor = Callable[[], tuple[int, dict[str, dict[str, Any]], str]]

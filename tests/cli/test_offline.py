@@ -59,7 +59,7 @@ def settle_on(monkeypatch: pytest.MonkeyPatch, data: Path, database_url: str | N
 
 def client_of(server: RunningServer, token: str) -> httpx.Client:
     headers = {"Authorization": f"Bearer {token}"}
-    return httpx.Client(base_url=f"{server.url}/api/v1", headers=headers, timeout=30)
+    return httpx.Client(base_url=f"{server.url}/api/v1", headers=headers, timeout=120)
 
 
 def issue(client: httpx.Client, owner: str = "alice") -> Any:
@@ -74,7 +74,7 @@ def code_of(client: httpx.Client, issued: Any) -> str:
 
 def export_with(client: httpx.Client, action: str, target: Path) -> None:
     """Export the log once the leaf of an action is signed."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while f'\\"action\\":\\"{action}\\"' not in (text := client.get("/audit/export").text):
         assert time.monotonic() < deadline, f"{action} was not signed"
         time.sleep(0.05)

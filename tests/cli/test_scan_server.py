@@ -7,8 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,8 +17,9 @@ import httpx
 import pytest
 
 from keyturn.cli.scan_server import BYTES_PER_REPORT, parts_of
-from keyturn.testing.postgres import free_port
+from keyturn.testing.ports import free_port
 from keyturn.testing.server import RunningServer
+from keyturn.testing.waiting import eventually
 from keyturn.wire.leaks import FINDINGS_MAX
 
 pytestmark = pytest.mark.slow
@@ -49,7 +49,7 @@ class Between:
                     self.answer(429, b"{}")
                     return
                 kept = {name: self.headers[name] for name in ("Authorization", "Content-Type")}
-                answered = httpx.post(upstream + self.path, content=body, headers=kept, timeout=30)
+                answered = httpx.post(upstream + self.path, content=body, headers=kept, timeout=120)
                 self.answer(answered.status_code, answered.content if between.garbled is None else between.garbled)
 
             def answer(self, status: int, body: bytes) -> None:
@@ -93,7 +93,7 @@ class Scanning:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-P", "-m", "keyturn", "scan", *arguments]
         return subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120, check=False
         )
 
     def found(self, *arguments: str, code: int = 1) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 @pytest.fixture(scope="module")
 def admin(server: RunningServer) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {server.admin_token}"}
-    with httpx.Client(base_url=server.url + API, headers=headers, timeout=30) as client:
+    with httpx.Client(base_url=server.url + API, headers=headers, timeout=120) as client:
         for name, environment in (("shop", "production"), ("lab", "development")):
             made = client.post("/keyspaces", json={"name": name, "prefix": name, "environment": environment})
             assert made.status_code == 201, made.text
@@ -158,13 +158,6 @@ def findings_of(admin: httpx.Client, source: str) -> list[dict[str, Any]]:
 def scans_of(admin: httpx.Client, source: str) -> list[dict[str, Any]]:
     listed: list[dict[str, Any]] = admin.get("/leak-scans", params={"source": source}).json()["items"]
     return listed
-
-
-def eventually(look: Callable[[], bool], seconds: float = 30.0) -> None:
-    until = time.monotonic() + seconds
-    while not look():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.1)
 
 
 # --- asking ----------------------------------------------------------------------------------------------------------
@@ -264,7 +257,7 @@ def test_a_watch_reports_under_its_name_and_says_when_the_next_report_is_due(
     watch = tmp_path / "watch.toml"
     watch.write_text(f'[[watch]]\nname = "builds"\nfolder = "{scanning.folder}"\nevery_seconds = 600\n')
     command = [sys.executable, "-P", "-m", "keyturn", "watch", str(watch), "--once"]
-    ended = subprocess.run(command, env=scanning.environment, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, env=scanning.environment, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 1, ended.stderr
     (scan,) = scans_of(admin, "builds")
     assert (scan["next_due_at"] > scan["reported_at"], scan["overdue"]) == (True, False)

@@ -9,12 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from keyturn.testing.waiting import eventually
 from tests.scanner.scanning import shop_key
 
 pytestmark = pytest.mark.slow
@@ -64,7 +63,7 @@ class Watching:
 
     def once(self) -> tuple[int, str]:
         ended = subprocess.run(
-            [*self.command, "--once"], env=self.environment, capture_output=True, text=True, timeout=60, check=False
+            [*self.command, "--once"], env=self.environment, capture_output=True, text=True, timeout=120, check=False
         )
         assert "Traceback" not in ended.stderr
         return ended.returncode, ended.stderr
@@ -107,13 +106,6 @@ def commit(folder: Path, **files: str) -> None:
         (folder / name).write_text(text)
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "change")
-
-
-def eventually(look: Callable[[], bool], seconds: float = 30.0) -> None:
-    until = time.monotonic() + seconds
-    while not look():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def test_folders_repositories_and_remotes_are_scanned_when_they_are_due(watching: Watching, tmp_path: Path) -> None:
@@ -178,7 +170,7 @@ def test_one_state_is_for_one_watch(watching: Watching, tmp_path: Path) -> None:
             with connection:
                 code, said = watching.once()
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(20) == 0
+                assert process.wait(120) == 0
     assert (code, "another keyturn watch" in said) == (3, True)
 
 
@@ -190,15 +182,15 @@ def test_it_ends_at_once_when_asked_to(watching: Watching, tmp_path: Path, numbe
     with watching.start() as process:
         eventually((watching.state / "schedule.json").exists)
         process.send_signal(number)
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
     with socket.create_server(("127.0.0.1", 0)) as silent:
         watching.watches(far=f"repository:http://127.0.0.1:{silent.getsockname()[1]}/a.git")
         with watching.start() as process:
             connection, _ = silent.accept()
             with connection:
                 process.send_signal(number)
-                assert process.wait(20) == 0
-                connection.settimeout(20)
+                assert process.wait(120) == 0
+                connection.settimeout(120)
                 while connection.recv(4096):
                     continue  # until git, which held it, is gone too
     assert "far" not in (watching.state / "schedule.json").read_text(), "it is due still"

@@ -73,7 +73,7 @@ def verifier(control: Control) -> Iterator[MakeVerifier]:
     def make(token: str | None = None, **more: Any) -> Verifier:
         one = Verifier(control.server.url, token or control.token, **more)
         made.append(one)
-        assert one.wait_ready(30), one.counters()
+        assert one.wait_ready(120), one.counters()
         return one
 
     yield make

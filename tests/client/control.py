@@ -29,7 +29,7 @@ class Control:
         self.server = server
         self.token = token
         self.http = httpx.Client(
-            base_url=f"{server.url}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=30
+            base_url=f"{server.url}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=120
         )
 
     def post(self, path: str, **body: Any) -> Any:

@@ -230,7 +230,7 @@ def test_closing_ends_a_wait_before_another_attempt(failing: str, monkeypatch: p
     while not Failing.seen:
         threading.Event().wait(0.01)
     keyturn.close()
-    thread.join(20)
+    thread.join(120)
     assert [type(error) for error in raised] == [errors.UnavailableError]
 
 

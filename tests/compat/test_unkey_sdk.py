@@ -105,7 +105,7 @@ def test_credits_are_spent_refused_and_changed(unkey: Any, api_id: str) -> None:
 
 def _await_remaining(unkey: Any, key_id: str, units: int) -> None:
     """A balance that is read is as its nodes last reported it, a second ago at most."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while unkey.keys.get_key(key_id=key_id).data.credits.remaining != units:
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -219,7 +219,7 @@ def test_a_root_key_that_is_none_is_unauthorized(server: RunningServer) -> None:
 def test_what_a_token_may_not_know_is_not_there(server: RunningServer, unkey: Any, api_id: str) -> None:
     made = new_key(unkey, api_id)
     with httpx.Client(
-        base_url=f"{server.url}/api/v1", headers={"Authorization": f"Bearer {server.admin_token}"}
+        base_url=f"{server.url}/api/v1", headers={"Authorization": f"Bearer {server.admin_token}"}, timeout=120
     ) as http:
         principal = http.post("/principals", json={"kind": "service", "name": "narrow"}).json()["id"]
         token = http.post(f"/principals/{principal}/tokens", json={"name": "t"}).json()["token"]
@@ -234,7 +234,7 @@ def test_what_a_token_may_not_know_is_not_there(server: RunningServer, unkey: An
 @pytest.mark.parametrize("path", ["/v2/keys.nothing", "/v2/", "/v2/keys.createKey/x"])
 def test_an_operation_that_is_not_there_is_answered_in_its_shape(server: RunningServer, path: str) -> None:
     headers = {"Authorization": f"Bearer {server.admin_token}"}
-    answer = httpx.post(server.url + path, json={}, headers=headers)
+    answer = httpx.post(server.url + path, json={}, headers=headers, timeout=120)
     assert answer.status_code == 404
     assert answer.json()["error"]["status"] == 404
 
@@ -250,6 +250,6 @@ def test_an_operation_that_is_not_there_is_answered_in_its_shape(server: Running
 )
 def test_a_body_that_cannot_be_read_is_a_bad_request(server: RunningServer, body: bytes, kind: str) -> None:
     headers = {"Authorization": f"Bearer {server.admin_token}", "Content-Type": kind}
-    answer = httpx.post(f"{server.url}/v2/keys.verifyKey", content=body, headers=headers)
+    answer = httpx.post(f"{server.url}/v2/keys.verifyKey", content=body, headers=headers, timeout=120)
     assert answer.status_code == 400
     assert answer.json()["error"]["errors"]

@@ -70,7 +70,7 @@ def keyturn(start: Command) -> Callable[..., subprocess.CompletedProcess[bytes]]
 
     def whole(*arguments: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
         process = start(*arguments, **more)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     return whole

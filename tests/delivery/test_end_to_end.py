@@ -43,7 +43,7 @@ def environment(server: RunningServer, environment: dict[str, str]) -> dict[str,
 def service(server: RunningServer, *resources: str) -> str:
     """Return the token of a service that may read and list these."""
     with httpx.Client(
-        base_url=f"{server.url}/api/v1", headers={"Authorization": f"Bearer {server.admin_token}"}
+        base_url=f"{server.url}/api/v1", headers={"Authorization": f"Bearer {server.admin_token}"}, timeout=120
     ) as http:
 
         def post(path: str, **body: Any) -> Any:

@@ -43,7 +43,7 @@ def server_with_valkey(tmp_path: Path, valkey_server: ValkeyServer) -> Iterator[
 
 @pytest.fixture(scope="module")
 def document(server: RunningServer) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{server.url}/api/v1/openapi.json", timeout=30) as response:  # noqa: S310 -- our own
+    with urllib.request.urlopen(f"{server.url}/api/v1/openapi.json", timeout=120) as response:  # noqa: S310 -- our own
         described: dict[str, Any] = json.load(response)
     return described
 
@@ -113,7 +113,7 @@ def test_every_member_of_every_answer_is_listed(document: dict[str, Any]) -> Non
 def test_every_metric_is_listed(server: RunningServer, server_with_valkey: RunningServer) -> None:
     kinds: dict[str, str] = {}
     for running in (server, server_with_valkey):
-        with urllib.request.urlopen(f"{running.url}/metrics", timeout=30) as response:  # noqa: S310 -- our own
+        with urllib.request.urlopen(f"{running.url}/metrics", timeout=120) as response:  # noqa: S310 -- our own
             kinds |= dict(re.findall(r"^# TYPE (\S+) (\S+)$", response.read().decode(), re.MULTILINE))
     listed = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", (REFERENCE / "metrics.md").read_text(), re.MULTILINE))
     assert listed == kinds

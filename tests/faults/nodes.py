@@ -16,11 +16,11 @@ from typing import Any, Protocol
 import httpx
 
 from keyturn.testing.child import spawn, tail
-from keyturn.testing.postgres import free_port
-from tests.faults.system import API, until
+from keyturn.testing.ports import free_port
+from keyturn.testing.waiting import until
+from tests.faults.system import API
 
 ROOT = Path(__file__).parents[2]
-SECONDS_MAX = 40.0
 
 
 class Node(Protocol):
@@ -79,7 +79,7 @@ class VerifierNode:
             death_signal=signal.SIGKILL,
         )
         if wait:
-            assert until(self.is_ready, SECONDS_MAX), tail(self._log)
+            assert until(self.is_ready), tail(self._log)
 
     def is_ready(self) -> bool:
         """Tell whether it answers from memory."""
@@ -94,7 +94,7 @@ class VerifierNode:
 
     def counters(self) -> dict[str, int]:
         """Return what the verifier has counted."""
-        found: dict[str, int] = httpx.get(f"{self.url}/counters", timeout=10).json()
+        found: dict[str, int] = httpx.get(f"{self.url}/counters", timeout=120).json()
         return found
 
     def pause(self) -> None:

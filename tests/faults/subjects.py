@@ -95,7 +95,7 @@ async def check(name: str, node: Node, token: str, watch: Watch, seed: int) -> N
     asked = [one for one in watch.subjects if name.startswith("server") or one.token is None]
     while not watch.over.is_set():
         # A new connection now and then: a server may have several workers.
-        async with httpx.AsyncClient(base_url=node.url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=node.url, timeout=120) as client:
             for _ in range(40):
                 subject = chance.choice(asked)
                 headers = {"Authorization": f"Bearer {subject.token or token}"}

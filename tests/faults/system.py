@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from keyturn.audit.verification import verify_server
+from keyturn.testing.waiting import eventually, until
 
 if TYPE_CHECKING:
     from keyturn.audit.findings import Report
@@ -24,12 +24,12 @@ API = "/api/v1"
 Start = Callable[..., "RunningServer"]
 
 
-def client_of(server: RunningServer, *, token: str | None = None, seconds: float = 20.0) -> httpx.Client:
+def client_of(server: RunningServer, *, token: str | None = None, seconds: float = 120.0) -> httpx.Client:
     """Return a client with a management token; the admin's unless another is given."""
     return httpx.Client(base_url=server.url, headers=_bearer(token or server.admin_token), timeout=seconds)
 
 
-def async_client_of(server: RunningServer, *, token: str | None = None, seconds: float = 20.0) -> httpx.AsyncClient:
+def async_client_of(server: RunningServer, *, token: str | None = None, seconds: float = 120.0) -> httpx.AsyncClient:
     """Return a client for many requests at once."""
     limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
     return httpx.AsyncClient(
@@ -66,21 +66,33 @@ def verdict(client: httpx.Client, key: str) -> str:
     return str(found["code"])
 
 
-def warm(client: httpx.Client, key: str) -> None:
+def known(ask: Callable[[], str]) -> str:
+    """Ask for a verdict until there is one: a node that a busy machine kept from its news for a moment has none."""
+    return str(eventually(lambda: (code := ask()) != "UNAVAILABLE" and code))
+
+
+def spread(client: httpx.Client) -> None:
+    """Return once every node, none of which may be gone, has applied what was written so far."""
+    assert until(lambda: all(one["behind"] == 0 for one in client.get(f"{API}/nodes").json()["items"]))
+
+
+def warm(client: httpx.Client, key: str, *, admin: httpx.Client | None = None) -> None:
     """Verify a key until a node needs no database for it: a proof of the caller that met news is not kept."""
-    for _ in range(4):
-        assert verdict(client, key) == "VALID"
-        time.sleep(0.1)
+    spread(admin or client)
+    for _ in range(2):
+        assert known(lambda: verdict(client, key)) == "VALID"
 
 
-def until(condition: Callable[[], bool], seconds_max: float = 15.0) -> bool:
-    """Wait until something holds; False when it never did."""
-    deadline = time.monotonic() + seconds_max
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+def over(client: httpx.Client, path: str) -> dict[str, Any]:
+    """Restrict something, and return once every node has heard of it; a busy machine may need another try."""
+    answer: dict[str, Any] = {}
+
+    def is_effective() -> bool:
+        answer.update(client.post(API + path, json={}).json())
+        return bool(answer.get("effective"))
+
+    assert until(is_effective), answer
+    return answer
 
 
 def checkpoint_of(client: httpx.Client) -> str:
@@ -161,14 +173,14 @@ class Proxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._begun.wait(10)
+        assert self._begun.wait(120)
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.cut()
-        asyncio.run_coroutine_threadsafe(self._refuse(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._refuse(), self._loop).result(120)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(120)
 
     @property
     def url(self) -> str:
@@ -191,7 +203,7 @@ class Proxy:
     def heal(self) -> None:
         """Let everything through again, what was held back included."""
         self._is_cut = self._is_frozen = self._spares_confirms = False
-        asyncio.run_coroutine_threadsafe(self._notify(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._notify(), self._loop).result(120)
 
     def _run(self) -> None:
         async def begin() -> asyncio.Server:

@@ -17,8 +17,9 @@ import pytest
 
 from keyturn.testing.server import RunningServer
 from keyturn.testing.valkey import ValkeyServer
+from keyturn.testing.waiting import until
 from tests.faults.nodes import Node, Verifiers, patched, posted, service, told, verifiers
-from tests.faults.system import API, Start, client_of, new_key, new_keyspace, until
+from tests.faults.system import API, Start, client_of, new_key, new_keyspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.postgres]
 
@@ -53,7 +54,7 @@ class Hammer:
         self.unanswered = 0
 
     def run(self, node: Node, cost: int) -> None:
-        with httpx.Client(base_url=node.url, headers=self._headers, timeout=30) as client:
+        with httpx.Client(base_url=node.url, headers=self._headers, timeout=120) as client:
             refusals = 0
             while refusals < 3:
                 try:
@@ -76,14 +77,14 @@ class Hammer:
 
 def check_of(server: RunningServer, name: str) -> dict[str, Any]:
     """Return one check of a server's readiness."""
-    found = httpx.get(f"{server.url}/health/ready", timeout=10)
+    found = httpx.get(f"{server.url}/health/ready", timeout=120)
     assert found.status_code == 200, "limits are no reason to be unready"
     return next(one for one in found.json()["checks"] if one["name"] == name)
 
 
 def store_errors(server: RunningServer, decision: str) -> float:
     """Return how often a server decided without the store."""
-    text = httpx.get(f"{server.url}/metrics", timeout=10).text
+    text = httpx.get(f"{server.url}/metrics", timeout=120).text
     lines = [line for line in text.splitlines() if line.startswith("keyturn_limit_store_errors_total{")]
     return sum(float(line.rpartition(" ")[2]) for line in lines if f'decision="{decision}"' in line)
 

@@ -16,8 +16,9 @@ from keyturn.kernel.clock import Clock
 from keyturn.quotas.inspection import discrepancies
 from keyturn.storage.engine import make_database
 from keyturn.testing.postgres import PostgresServer
-from tests.faults.nodes import SECONDS_MAX, Node, Verifiers, posted, service, verifiers
-from tests.faults.system import API, Start, client_of, new_keyspace, until
+from keyturn.testing.waiting import PATIENCE_SECONDS, until
+from tests.faults.nodes import Node, Verifiers, posted, service, verifiers
+from tests.faults.system import API, Start, client_of, new_keyspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -47,7 +48,7 @@ class Spender:
 
     def wait_for(self, admitted: int) -> None:
         """Wait until so much was admitted here."""
-        assert until(lambda: self.admitted >= admitted or not self._thread.is_alive(), SECONDS_MAX)
+        assert until(lambda: self.admitted >= admitted or not self._thread.is_alive())
         assert self.admitted >= admitted
 
     def end(self) -> None:
@@ -57,13 +58,13 @@ class Spender:
 
     def join(self) -> None:
         """Wait until nothing is left."""
-        self._thread.join(SECONDS_MAX)
+        self._thread.join(PATIENCE_SECONDS)
         assert not self._thread.is_alive()
 
     def _run(self) -> None:
         chance = random.Random(self.node.url)
         refusals = 0
-        with httpx.Client(base_url=self.node.url, headers=self._headers, timeout=30) as client:
+        with httpx.Client(base_url=self.node.url, headers=self._headers, timeout=120) as client:
             while refusals < 4 and not self._stop.is_set():
                 cost = chance.randint(1, COST_MAX)
                 try:
@@ -148,7 +149,7 @@ def test_nodes_that_are_killed_under_load_never_overspend_and_lose_no_unit(
         held = f"state = 'leased' AND node IN (SELECT id FROM node WHERE label LIKE '%/{gone_pid}')"
         postgres_server.query(f"UPDATE quota_block SET lease_until = lease_until - 100 WHERE {held}", database)
         holding = f"SELECT count(*) FROM quota_block WHERE {held}"
-        assert until(lambda: postgres_server.query(holding, database).strip() == "0", SECONDS_MAX)
+        assert until(lambda: postgres_server.query(holding, database).strip() == "0")
         rest = [Spender(first, token, made["key"]), Spender(back, token, made["key"])]
         for one in rest:
             one.join()

@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from keyturn.testing.server import RunningServer
-from tests.faults.nodes import SECONDS_MAX, Node, VerifierNode, Verifiers, service, verifiers
+from keyturn.testing.waiting import PATIENCE_SECONDS
+from tests.faults.nodes import Node, VerifierNode, Verifiers, service, verifiers
 from tests.faults.subjects import Watch, change, check, code_of, give, make_subjects, take
 from tests.faults.system import API, Proxy, Start, async_client_of, client_of
 
@@ -26,6 +27,8 @@ STALE_AFTER_SECONDS = 2
 BOUND_SECONDS = 4
 """The same where something must be seen to happen within it."""
 CHANGERS = 3
+TRIES = 5
+DENIALS = {"REVOKED", "DISABLED", "INSUFFICIENT_PERMISSIONS", "FORBIDDEN", "NOT_FOUND"}
 
 
 @pytest.fixture
@@ -82,11 +85,6 @@ async def test_nothing_is_admitted_anywhere_after_it_was_said_to_be_over(
                 await _live(cluster, clients, watch, first.admin_token)
                 assert not watch.violations()
                 await _agree(cluster, clients, watch)
-    codes = Counter(one.code for one in watch.seen)
-    assert codes["VALID"] > 100, codes
-    assert {one.node for one in watch.seen if one.code == "VALID"} == set(cluster.nodes)
-    denials = {"REVOKED", "DISABLED", "INSUFFICIENT_PERMISSIONS", "FORBIDDEN", "NOT_FOUND"}
-    assert sum(codes[code] for code in denials) > 100, codes
     assert watch.not_effective >= 1, "no change met a node that was away"
     assert "verifier-1" in watch.laggards, "a verifier that stood still was not named"
     assert not any("Traceback" in node.logs() for node in made)
@@ -101,9 +99,10 @@ async def _live(cluster: Cluster, clients: list[httpx.AsyncClient], watch: Watch
         *(asyncio.create_task(change(clients, changeable[n::CHANGERS], watch, n)) for n in range(CHANGERS)),
     ]
     try:
-        await _harm(cluster)
+        await _harm(cluster, watch)
         names = {one.name for one in changeable}
         assert await _eventually(lambda: names <= set(watch.taken)), names - set(watch.taken)
+        assert await _eventually(lambda: _has_seen_enough(cluster, watch)), Counter(one.code for one in watch.seen)
         watch.over.set()
         await asyncio.gather(*tasks)
     finally:
@@ -114,7 +113,13 @@ async def _live(cluster: Cluster, clients: list[httpx.AsyncClient], watch: Watch
             node.resume()
 
 
-async def _harm(cluster: Cluster) -> None:
+def _has_seen_enough(cluster: Cluster, watch: Watch) -> bool:
+    codes = Counter(one.code for one in watch.seen)
+    admitting = {one.node for one in watch.seen if one.code == "VALID"}
+    return codes["VALID"] > 100 and sum(codes[code] for code in DENIALS) > 100 and admitting == set(cluster.nodes)
+
+
+async def _harm(cluster: Cluster, watch: Watch) -> None:
     """Do everything to the nodes that can be done to them."""
     one, two, _ = cluster.servers
     near, far = cluster.verifiers
@@ -125,12 +130,16 @@ async def _harm(cluster: Cluster) -> None:
     await asyncio.sleep(long)
     two.resume()
 
-    near.pause()
-    cluster.database.freeze(spare_confirms=True)
-    await asyncio.sleep(long)
-    cluster.database.heal()
-    near.resume()
-    await asyncio.sleep(0.5)
+    for _ in range(TRIES):  # a change has to come while the one that stands still counts as live
+        near.pause()
+        cluster.database.freeze(spare_confirms=True)
+        await asyncio.sleep(long)
+        cluster.database.heal()
+        near.resume()
+        await asyncio.sleep(0.5)
+        if near.label in watch.laggards:
+            break
+        await _recover(cluster)
 
     one.kill9()
     far.kill9()
@@ -156,7 +165,7 @@ async def _recover(cluster: Cluster) -> None:
 
 
 async def _eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + SECONDS_MAX
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not await asyncio.to_thread(condition):
         if time.monotonic() > deadline:
             return False
@@ -170,12 +179,12 @@ async def _agree(cluster: Cluster, clients: list[httpx.AsyncClient], watch: Watc
     Rights of callers are waited for up to a minute when a node was killed; those are seen to go without that.
     """
     for subject in {one.name: one for one in watch.subjects if one.take is not None}.values():
-        deadline = time.monotonic() + SECONDS_MAX
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not await take(clients[0], subject, watch) and subject.token is None:
             assert time.monotonic() < deadline, f"{subject.name} is not taken everywhere"
         headers = clients[0].headers if subject.token is None else {"Authorization": f"Bearer {subject.token}"}
         nodes: list[Node] = [*cluster.servers, *(cluster.verifiers if subject.token is None else ())]
-        with httpx.Client(headers=headers, timeout=20) as asking:
+        with httpx.Client(headers=headers, timeout=120) as asking:
             for node in nodes:
                 code = partial(_code, asking, node, subject.body)
                 assert code() != "VALID" or (subject.token and await _eventually(lambda: code() != "VALID"))  # noqa: B023

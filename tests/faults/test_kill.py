@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from keyturn.testing.postgres import PostgresServer
+from keyturn.testing.waiting import until_async
 from tests.faults.system import (
     API,
     Ledger,
@@ -174,7 +175,9 @@ async def test_a_killed_server_has_lost_nothing_it_acknowledged(
     for _ in range(ROUNDS):
         async with async_client_of(server) as client:
             working = [asyncio.create_task(writer.work(client)) for writer in writers]
-            await asyncio.sleep(moments.uniform(0.4, 1.2))
+            before = sum(writer.acknowledged for writer in writers)
+            await until_async(lambda: sum(writer.acknowledged for writer in writers) > before + WRITERS)  # noqa: B023
+            await asyncio.sleep(moments.uniform(0.0, 0.8))
             kept.append((await client.get(f"{API}/audit/checkpoint")).json()["note"])
             await asyncio.sleep(moments.uniform(0.0, 0.3))
             server.kill9()
@@ -189,7 +192,6 @@ async def test_a_killed_server_has_lost_nothing_it_acknowledged(
                 assert report.ok, report.findings
         assert ledger.change_log_gaps() == []
         _check_that_leaves_and_rows_agree(ledger)
-    assert sum(writer.acknowledged for writer in writers) > ROUNDS * WRITERS, "the load was no load"
     assert server.stop() == 0
 
 
@@ -205,7 +207,11 @@ def _check_that_leaves_and_rows_agree(ledger: Ledger) -> None:
 
 
 async def _verdict(client: httpx.AsyncClient, key: str) -> str:
-    return str((await client.post(f"{API}/verify", json={"key": key})).json()["code"])
+    """Return what a node says once it can tell: a busy machine may keep it from its news for a second."""
+    while True:
+        code = str((await client.post(f"{API}/verify", json={"key": key})).json()["code"])
+        if code != "UNAVAILABLE":
+            return code
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:

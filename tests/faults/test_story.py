@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from keyturn.testing.server import RunningServer
-from tests.faults.system import API, Start, client_of, new_key, new_keyspace, until, verdict, verified_log
+from keyturn.testing.waiting import until
+from tests.faults.system import API, Start, client_of, new_key, new_keyspace, verdict, verified_log
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -126,7 +127,7 @@ def _shell(server: RunningServer) -> Run:
     def run(*arguments: str, stdin: str = "") -> tuple[int, Any]:
         command = [sys.executable, "-m", "keyturn", *arguments, "--json"]
         done = subprocess.run(
-            command, env=environment, input=stdin, capture_output=True, text=True, timeout=60, check=False
+            command, env=environment, input=stdin, capture_output=True, text=True, timeout=120, check=False
         )
         assert done.stdout, done.stderr
         return done.returncode, json.loads(done.stdout)

@@ -20,8 +20,9 @@ import pytest
 from keyturn.errors import UnavailableError
 from keyturn.storage.kek_held import generate
 from keyturn.testing.server import RunningServer
+from keyturn.testing.waiting import until
 from tests.faults.nodes import posted
-from tests.faults.system import API, Start, checkpoint_of, client_of, until, verified_log, verifier_key_of
+from tests.faults.system import API, Start, checkpoint_of, client_of, verified_log, verifier_key_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -105,7 +106,7 @@ def load_on(server: RunningServer) -> Iterator[Load]:
     finally:
         load.over.set()
         for one in threads:
-            one.join(30)
+            one.join(120)
     assert load.faults == []
 
 
@@ -121,7 +122,7 @@ class Machine:
         settings = {"KEYTURN_DATA": str(self.data), "KEYTURN_DATABASE_URL": self.url or ""}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("KEYTURN_")} | settings
         command = [sys.executable, "-m", "keyturn", *map(str, arguments)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
         return done.returncode, done.stdout, done.stderr
 
 

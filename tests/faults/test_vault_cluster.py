@@ -15,9 +15,10 @@ import pytest
 
 from keyturn.testing.databases import MigratedDatabases
 from keyturn.testing.server import RunningServer
+from keyturn.testing.waiting import until
 from tests.faults.held import leaves
 from tests.faults.nodes import posted, service
-from tests.faults.system import API, client_of, until
+from tests.faults.system import API, client_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.postgres]
 
@@ -83,7 +84,7 @@ def test_of_writers_with_the_same_cas_one_wins(pair: Pair) -> None:
                 # To patch needs a version; from then on it is a write like any other.
                 method = "PATCH" if cas and number % 4 > 1 else "PUT"
                 client = pair.clients[number % 2]
-                together.wait(20)
+                together.wait(120)
                 return value, client.request(method, f"{API}/secrets/{path}", json=body)
 
             found = list(threads.map(attempt, range(len(names))))
@@ -187,10 +188,11 @@ def test_no_server_admits_a_read_after_a_right_was_taken_at_one(
                 changed(pair.clients[number % 2].post(right.take, json={}))
                 taken = time.monotonic()
                 time.sleep(0.5)
+                assert until(lambda: bool(readers.codes))  # noqa: B023 -- used at once
             finally:
                 readers.over.set()
             for one in running:
-                one.result(30)
+                one.result(120)
         assert [sent - taken for sent, _ in readers.admitted if sent > taken] == []
         assert readers.codes == right.refused
 
@@ -204,9 +206,9 @@ def test_a_wrap_that_both_servers_are_asked_to_open_has_one_holder(pair: Pair) -
             def open_it(
                 asked: int, token: str = token, together: threading.Barrier = together
             ) -> tuple[int, dict[str, Any]]:
-                together.wait(20)
+                together.wait(120)
                 url = f"{pair.servers[asked % 2].url}{API}/wraps/open"
-                answer = httpx.post(url, json={"token": token}, timeout=20)
+                answer = httpx.post(url, json={"token": token}, timeout=120)
                 return answer.status_code, answer.json()
 
             found = list(threads.map(open_it, range(6)))

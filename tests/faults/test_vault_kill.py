@@ -43,7 +43,7 @@ def begin(server: RunningServer) -> tuple[str, str]:
 async def acknowledged(writers: Sequence[Writer], more: int) -> None:
     """Return once so much more was acknowledged."""
     until = sum(len(one.done) for one in writers) + more
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while sum(len(one.done) for one in writers) < until:  # noqa: ASYNC110 -- a list is no event
             await asyncio.sleep(0.01)
 

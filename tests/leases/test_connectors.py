@@ -25,7 +25,8 @@ from keyturn.leases.connectors.postgresql import PostgresqlConnector, scram_veri
 from keyturn.leases.connectors.redis import RedisConnector
 from keyturn.leases.ports import Connector, NewAccount, ProviderError
 from keyturn.testing.mariadb import MariadbServer, find_mariadbd
-from keyturn.testing.postgres import PostgresServer, free_port
+from keyturn.testing.ports import free_port
+from keyturn.testing.postgres import PostgresServer
 from keyturn.testing.valkey import ValkeyServer
 
 NOW = 1_900_000_000.0

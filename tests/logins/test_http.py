@@ -33,17 +33,17 @@ class Client:
 
     def post(self, path: str, body: Any = None, *, status: int = 201, headers: dict[str, str] | None = None) -> Any:
         held = {**self._headers, **(headers or {})}
-        answer = httpx.post(self._url + path, json=body or {}, headers=held, timeout=30)
+        answer = httpx.post(self._url + path, json=body or {}, headers=held, timeout=120)
         assert answer.status_code == status, answer.text
         return answer.json()
 
     def patch(self, path: str, body: Any) -> Any:
-        answer = httpx.patch(self._url + path, json=body, headers=self._headers, timeout=30)
+        answer = httpx.patch(self._url + path, json=body, headers=self._headers, timeout=120)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def get(self, path: str, *, status: int = 200) -> Any:
-        answer = httpx.get(self._url + path, headers=self._headers, timeout=30)
+        answer = httpx.get(self._url + path, headers=self._headers, timeout=120)
         assert answer.status_code == status, answer.text
         return answer.json()
 
@@ -168,7 +168,7 @@ def _run(server: RunningServer, home: Path, *argv: str, given: str = "", token: 
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -210,7 +210,7 @@ def test_many_logins_at_once_on_two_nodes_take_exactly_the_uses(
     asked = {"method": "approle", "role_id": role["role_id"], "secret_id": secret["secret_id"]}
 
     async def all_at_once() -> list[int]:
-        async with httpx.AsyncClient(timeout=30) as client:
+        async with httpx.AsyncClient(timeout=120) as client:
             places = [f"{server.url}/api/v1/login" for server in (one, other) for _ in range(12)]
             answers = await asyncio.gather(*(client.post(place, json=asked) for place in places))
             return [answer.status_code for answer in answers]
@@ -236,7 +236,7 @@ def test_one_assertion_logs_in_once_and_a_cap_holds_on_two_nodes(
     token = issuer.token()
 
     async def all_at_once(role: str, tokens: list[str]) -> list[int]:
-        async with httpx.AsyncClient(timeout=30) as client:
+        async with httpx.AsyncClient(timeout=120) as client:
             asked = [{"method": "ci", "role": role, "jwt": one} for one in tokens]
             places = [f"{server.url}/api/v1/login" for server in (one, other)]
             sent = (client.post(places[n % 2], json=body) for n, body in enumerate(asked))
@@ -274,7 +274,7 @@ def test_a_flood_of_failures_writes_nothing_and_is_slowed_down(start_server: Cal
     forged = issuer.token(aud="somebody else")
 
     async def flood() -> list[int]:
-        async with httpx.AsyncClient(timeout=60) as client:
+        async with httpx.AsyncClient(timeout=120) as client:
             asked = ({"method": "ci", "role": f"role-{number}", "jwt": forged} for number in range(400))
             sent = (client.post(f"{server.url}/api/v1/login", json=body) for body in asked)
             return [answer.status_code for answer in await asyncio.gather(*sent)]

@@ -43,7 +43,7 @@ def finish(process: subprocess.Popen[bytes]) -> tuple[int, int]:
     """Wait until a process has ended; return how many admissions were not read yet, and its exit code."""
     with process:
         rest = read(process, AMOUNT)
-        return rest, process.wait(60)
+        return rest, process.wait(120)
 
 
 async def look(url: str) -> tuple[Account, list[str]]:

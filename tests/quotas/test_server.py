@@ -22,7 +22,7 @@ class Caller:
 
     def __init__(self, server: RunningServer) -> None:
         headers = {"Authorization": f"Bearer {server.admin_token}"}
-        self.client = httpx.Client(base_url=f"{server.url}/api/v1", headers=headers, timeout=30)
+        self.client = httpx.Client(base_url=f"{server.url}/api/v1", headers=headers, timeout=120)
 
     def __enter__(self) -> Self:
         return self

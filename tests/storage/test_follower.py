@@ -127,7 +127,7 @@ async def test_log_with_a_lower_head_than_before_the_reload_is_followed(database
     await database.write(lambda t: start_log(t.connection, t.now))
     await database.write(set_head(1))
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await follower.tick()
     await database.write(write_fact("after"))
     await follower.tick()

@@ -22,6 +22,7 @@ from keyturn.storage.nodes import Confirmation, Node
 from keyturn.storage.postgresql import PostgresqlDatabase, connect_driver
 from keyturn.storage.schema import node
 from keyturn.testing.postgres import PostgresServer
+from keyturn.testing.waiting import until_async
 from keyturn.verify.freshness import Freshness, Sent
 from tests.storage.ledger import write_fact
 
@@ -38,12 +39,6 @@ async def confirm(database: Database, name: str, log_id: str, applied: int) -> C
             database.close_confirm()
 
     return await asyncio.to_thread(work)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 -- what is waited for happens in a thread or another process
-            await asyncio.sleep(0.005)
 
 
 def registered(name: str, *, applied: int = 0, log_id: str = "log_a", confirmed_at: float = 100.0) -> Node:
@@ -167,7 +162,7 @@ class Told:
             self.forgotten += 1
             self.changed.notify_all()
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 20) -> bool:
+    async def until(self, condition: Callable[[], bool], seconds: float = 120.0) -> bool:
         def wait() -> bool:
             with self.changed:
                 return self.changed.wait_for(condition, seconds)
@@ -327,7 +322,7 @@ async def test_confirm_reads_the_head_after_its_write_is_visible(
     confirming = asyncio.create_task(confirm(database, "n1", "log_a", 0))
     name = postgres_url.rpartition("/")[2]
     waits = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND wait_event_type = 'Lock'"
-    await until(lambda: postgres_server.query(waits) != "0")
+    await until_async(lambda: postgres_server.query(waits) != "0")
     revoked = await database.write(write_fact("revoked"))
     await holding.execute("COMMIT")
     answer = await confirming
@@ -407,7 +402,7 @@ class World:
         return self.freshness.fresh(self.database.clock.boottime(), 60.0)
 
     async def until_fresh(self) -> None:
-        await until(self.fresh)
+        await until_async(self.fresh)
 
 
 async def test_node_is_fresh_only_once_it_has_applied_what_its_confirm_saw(database: Database) -> None:
@@ -418,7 +413,7 @@ async def test_node_is_fresh_only_once_it_has_applied_what_its_confirm_saw(datab
     await world.follower.load()
     await database.write(write_fact("b"))
     world.confirmer.start()
-    await until(lambda: world.confirmer.proven >= 1)
+    await until_async(lambda: world.confirmer.proven >= 1)
     await asyncio.sleep(0)
     assert not world.fresh()
 
@@ -437,7 +432,7 @@ async def test_new_log_takes_freshness_away_until_it_is_loaded(database: Databas
     await world.until_fresh()
 
     await database.write(lambda t: start_log(t.connection, t.now))
-    await until(lambda: not world.fresh())  # the next confirm notices it, even if the follower does not look
+    await until_async(lambda: not world.fresh())  # the next confirm notices it, even if the follower does not look
     await world.follower.tick()
     await world.until_fresh()
     assert world.freshness.log_id == (await database.read(read_head)).log_id

@@ -223,7 +223,7 @@ def test_command_line_rotates_a_running_server(start_server: Start, tmp_path: Pa
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr

@@ -205,7 +205,7 @@ async def test_read_sees_one_state_while_others_commit(database: Database) -> No
     def slow(connection: Connection) -> None:
         seen.append(read_head(connection).seq)
         if database.dialect == "sqlite":
-            asyncio.run_coroutine_threadsafe(database.write(write_fact("during")), loop).result(10)
+            asyncio.run_coroutine_threadsafe(database.write(write_fact("during")), loop).result(120)
         seen.append(read_head(connection).seq)
 
     await database.read(slow)
@@ -220,7 +220,7 @@ async def test_read_aside_leaves_the_event_loop_free(database: Database) -> None
 
     def computes(connection: Connection) -> set[str]:
         found = facts(connection)
-        assert free.wait(20)  # set by the event loop
+        assert free.wait(120)  # set by the event loop
         return found | facts(connection)
 
     reading = asyncio.create_task(database.read(computes, aside=True))
@@ -263,7 +263,7 @@ async def test_cancelled_waiting_write_is_not_carried_out(database: Database) ->
         write_fact("blocker")(transaction)
         entered.set()
         if database.dialect == "sqlite":
-            release.wait(10)
+            release.wait(120)
 
     blocker = asyncio.create_task(database.write(blocks))
     await asyncio.sleep(0)
@@ -292,7 +292,7 @@ async def test_full_queue_is_refused_at_once(database: Database) -> None:
     def blocks(_transaction: Transaction) -> None:
         entered.set()
         if database.dialect == "sqlite":
-            release.wait(20)
+            release.wait(120)
 
     running: list[asyncio.Task[Any]] = [asyncio.create_task(database.write(blocks))]
     await asyncio.sleep(0)
@@ -320,7 +320,7 @@ async def test_write_that_waits_too_long_says_whether_it_was_begun(database: Dat
     def blocks(transaction: Transaction) -> None:
         write_fact("slow")(transaction)
         entered.set()
-        release.wait(20)
+        release.wait(120)
 
     running = asyncio.create_task(database.write(blocks))
     await asyncio.to_thread(entered.wait, 10)

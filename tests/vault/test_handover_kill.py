@@ -12,7 +12,8 @@ import pytest
 
 from keyturn.testing.postgres import PostgresServer
 from keyturn.testing.server import RunningServer
-from tests.faults.system import API, Ledger, Start, client_of, until
+from keyturn.testing.waiting import until
+from tests.faults.system import API, Ledger, Start, client_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -30,7 +31,7 @@ def wrapped(server: RunningServer, name: str) -> str:
 def opened(server: RunningServer, token: str) -> str | None:
     """Open a wrap; return what was in it, None when it was refused or nobody answered."""
     try:
-        answer = httpx.post(f"{server.url}{API}/wraps/open", json={"token": token}, timeout=10)
+        answer = httpx.post(f"{server.url}{API}/wraps/open", json={"token": token}, timeout=120)
     except httpx.HTTPError:
         return None
     return str(answer.json()["data"]["name"]) if answer.status_code == 200 else None
@@ -58,7 +59,7 @@ def test_a_death_between_claim_and_answer_loses_the_answer_and_never_gives_it_tw
         server.kill9()
     server.restart()
     assert opened(server, token) is None
-    looked = httpx.post(f"{server.url}{API}/wraps/lookup", json={"token": token})
+    looked = httpx.post(f"{server.url}{API}/wraps/lookup", json={"token": token}, timeout=120)
     assert (looked.status_code, looked.json()["code"]) == (410, "wrap_used")
     assert ledger.rows("SELECT count(*) FROM wrap WHERE sealed IS NOT NULL") == [("0",)]
     with client_of(server) as client:

@@ -13,7 +13,9 @@ pytestmark = pytest.mark.slow
 
 def test_a_plan_is_enforced_from_its_making_on(start_server: Callable[..., RunningServer]) -> None:
     server = start_server()
-    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {server.admin_token}"}) as client:
+    with httpx.Client(
+        base_url=server.url, headers={"Authorization": f"Bearer {server.admin_token}"}, timeout=120
+    ) as client:
 
         def post(path: str, **body: Any) -> dict[str, Any]:
             answer = client.post(f"/api/v1/{path}", json=body)

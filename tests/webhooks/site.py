@@ -46,7 +46,7 @@ class Site:
         """Return the types of what came, in order."""
         return [one.type for one in self.messages]
 
-    def got(self, type_: str, count: int = 1, seconds_max: float = 30.0) -> list[Message]:
+    def got(self, type_: str, count: int = 1, seconds_max: float = 120.0) -> list[Message]:
         """Wait for so many different messages of a type, and return the first of each."""
         deadline = time.monotonic() + seconds_max
         while True:

@@ -17,11 +17,11 @@ from typing import Any, Self
 
 from keyturn.errors import UnavailableError
 from keyturn.testing.child import User, current_user, spawn, tail, unprivileged_user
-from keyturn.testing.postgres import free_port
+from keyturn.testing.ports import free_port
 
 FOLDER_PREFIX = "keyturn-mariadb-"
-START_SECONDS_MAX = 60.0
-STOP_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 240.0
+STOP_SECONDS_MAX = 120.0
 USER = "keyturn"
 _OWN = frozenset({USER, "", "root", "mariadb.sys", "nobody"})
 _PLACES = ("/usr/sbin/mariadbd", "/usr/libexec/mariadbd", "/usr/sbin/mysqld")

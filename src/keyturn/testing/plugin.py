@@ -32,7 +32,8 @@ def postgres_server() -> "Iterator[PostgresServer]":
     """The PostgreSQL server of this worker; mark a test that asks for it with `postgres`."""
     from keyturn.testing.postgres import PostgresServer
 
-    with PostgresServer.start() as server:
+    # Tests kill the server, never the machine.
+    with PostgresServer.start(fsync=False) as server:
         yield server
 
 

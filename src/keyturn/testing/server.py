@@ -13,10 +13,10 @@ from typing import Self
 
 from keyturn.errors import UnavailableError
 from keyturn.testing.child import members_of_group, spawn, tail
-from keyturn.testing.postgres import free_port
+from keyturn.testing.ports import free_port
 
-START_SECONDS_MAX = 60.0
-STOP_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 240.0
+STOP_SECONDS_MAX = 120.0
 _HOST = "127.0.0.1"
 
 
@@ -48,7 +48,7 @@ class RunningServer:
 
         `data_dir` is created when absent; its log is the file beside it, `<data_dir>.log`.
         `database_url` None means SQLite in the data folder; port 0 picks a free one; `env` adds settings.
-        Raises `UnavailableError` with the end of the log when it ends or is not ready within a minute.
+        Raises `UnavailableError` with the end of the log when it ends or is not ready within `START_SECONDS_MAX`.
         """
         data_dir.mkdir(parents=True, exist_ok=True)
         port = port or free_port()
@@ -113,7 +113,7 @@ class RunningServer:
 
     def is_ready(self) -> bool:
         """Whether `/health/ready` answers 200 now."""
-        connection = http.client.HTTPConnection(_HOST, self.port, timeout=5)
+        connection = http.client.HTTPConnection(_HOST, self.port, timeout=10)
         try:
             connection.request("GET", "/health/ready")
             return connection.getresponse().status == http.client.OK

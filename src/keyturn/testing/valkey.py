@@ -17,10 +17,10 @@ from typing import Self
 
 from keyturn.errors import UnavailableError
 from keyturn.testing.child import spawn, tail
-from keyturn.testing.postgres import free_port
+from keyturn.testing.ports import free_port
 
 FOLDER_PREFIX = "keyturn-valkey-"
-START_SECONDS_MAX = 20.0
+START_SECONDS_MAX = 120.0
 _PORT_ATTEMPTS = 3
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 

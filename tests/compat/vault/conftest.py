@@ -24,7 +24,7 @@ def native(server: RunningServer) -> Native:
 
     def call(method: str, path: str, body: object = None) -> Any:
         headers = {"Authorization": f"Bearer {server.admin_token}"}
-        answer = httpx.request(method, f"{server.url}/api/v1{path}", json=body, headers=headers)
+        answer = httpx.request(method, f"{server.url}/api/v1{path}", json=body, headers=headers, timeout=120)
         assert answer.is_success, answer.text
         return answer.json() if answer.content else None
 
@@ -55,5 +55,5 @@ def client(server: RunningServer) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def raw(server: RunningServer) -> Iterator[httpx.Client]:
     """Requests as other clients send them, by the administrator."""
-    with httpx.Client(base_url=server.url, headers={"X-Vault-Token": server.admin_token}) as http:
+    with httpx.Client(base_url=server.url, headers={"X-Vault-Token": server.admin_token}, timeout=120) as http:
         yield http

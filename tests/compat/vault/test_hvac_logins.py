@@ -118,6 +118,6 @@ def test_a_certificate_that_a_listed_proxy_passes_on_logs_in(
     other, _ = certificate_of(name)
     for passed, status in ((pem(good), 200), (pem(other), 400), (None, 400)):
         headers = {} if passed is None else {"X-Client-Cert": quote(passed, safe="")}
-        answer = httpx.post(f"{server.url}/v1/auth/cert/login", json={"name": "payments"}, headers=headers)
+        answer = httpx.post(f"{server.url}/v1/auth/cert/login", json={"name": "payments"}, headers=headers, timeout=120)
         assert answer.status_code == status, answer.text
     assert answer.json() == {"errors": ["invalid certificate or no client certificate supplied"]}

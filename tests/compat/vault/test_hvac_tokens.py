@@ -166,6 +166,7 @@ def test_a_login_is_handed_over_wrapped(server: RunningServer, web: tuple[str, s
         f"{server.url}/v1/auth/approle/login",
         json={"role_id": web[0], "secret_id": web[1]},
         headers={"X-Vault-Wrap-TTL": "60"},
+        timeout=120,
     ).json()
     assert answer["auth"] is None
     client = hvac.Client(server.url)

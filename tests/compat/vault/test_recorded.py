@@ -33,7 +33,7 @@ def given(raw: httpx.Client, native: Callable[..., Any], server: RunningServer) 
 @pytest.mark.parametrize("record", RECORDED, ids=lambda path: path.stem)
 def test_a_program_gets_the_answers_that_it_reads(record: Path, given: dict[str, str], server: RunningServer) -> None:
     values = dict(given)
-    with httpx.Client(base_url=server.url) as http:
+    with httpx.Client(base_url=server.url, timeout=120) as http:
         for exchange in json.loads(record.read_text()):
             asked = filled(exchange["request"], values)
             content = json.dumps(asked["body"]).encode() if "body" in asked else None

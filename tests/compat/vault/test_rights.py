@@ -33,7 +33,7 @@ def outsider(raw: httpx.Client, server: RunningServer, hire: Callable[..., str])
     """A caller with rights elsewhere."""
     raw.post("/v1/secret/data/hidden/there", json={"data": {"a": 1}})
     token = hire("elsewhere", (["secret.*"], "secret/production/mine/*"))
-    with httpx.Client(base_url=server.url, headers={"X-Vault-Token": token}) as http:
+    with httpx.Client(base_url=server.url, headers={"X-Vault-Token": token}, timeout=120) as http:
         yield http
 
 

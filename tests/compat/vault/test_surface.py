@@ -65,7 +65,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_kept(raw: httpx.Client
     assert big.status_code == 413
     assert raw.post("/v1/secret/data/surface/big", content=b"x" * 5_000_000).status_code == 413
     # Without a token much less is read.
-    stranger = httpx.post(f"{server.url}/v1/auth/approle/login", content=b'{"role_id":"' + b"x" * 70_000)
+    stranger = httpx.post(f"{server.url}/v1/auth/approle/login", content=b'{"role_id":"' + b"x" * 70_000, timeout=120)
     assert stranger.status_code == 413
 
 
@@ -151,19 +151,21 @@ def test_without_a_token_everything_but_the_open_routes_is_denied(server: Runnin
         ("GET", "/v1/secret/config"),
     ):
         for headers in ({}, {"X-Vault-Token": "hvs.nothing"}):
-            answer = httpx.request(method, server.url + path, json={"paths": ["a"], "data": {}}, headers=headers)
+            answer = httpx.request(
+                method, server.url + path, json={"paths": ["a"], "data": {}}, headers=headers, timeout=120
+            )
             assert (answer.status_code, answer.json()) == (403, DENIED), (method, path)
 
 
 def test_requests_are_counted_by_route_and_never_by_path(raw: httpx.Client, server: RunningServer) -> None:
     raw.get("/v1/secret/data/surface/counted-path")
-    text = httpx.get(f"{server.url}/metrics").text
+    text = httpx.get(f"{server.url}/metrics", timeout=120).text
     assert 'method="GET",route="/v1/{mount}/data/{path}",status="404"' in text
     assert "counted-path" not in text
 
 
 def test_the_document_of_the_native_interface_does_not_list_it(server: RunningServer) -> None:
-    paths = httpx.get(f"{server.url}/api/v1/openapi.json").json()["paths"]
+    paths = httpx.get(f"{server.url}/api/v1/openapi.json", timeout=120).json()["paths"]
     assert not [path for path in paths if path.startswith("/v1/")]
 
 

@@ -142,7 +142,7 @@ def test_processes_at_once_end_with_one_whole_entry(cache: Cache) -> None:
     )
     command = [sys.executable, "-c", program, str(cache.folder)]
     started = [subprocess.Popen(command) for _ in range(3)]
-    assert [one.wait(60) for one in started] == [0, 0, 0]
+    assert [one.wait(120) for one in started] == [0, 0, 0]
     (entry,) = _entries(cache)
     assert cache.read(entry.name) is not None
 
