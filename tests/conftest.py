@@ -12,6 +12,11 @@ settings.register_profile("keyturn", deadline=None, suppress_health_check=[Healt
 settings.load_profile("keyturn")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many workers `-n auto` means: tests that start programs wait as often as they compute."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 @pytest.fixture(scope="session")
 def shared_rules_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where engines and programs keep compiled rules, as XDG_CACHE_HOME: one folder for all workers of a run.

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from keyturn.testing.ports import free_port
 from keyturn.testing.server import RunningServer
 from keyturn.testing.waiting import eventually, until
 from tests.http.test_serve import tls_files
@@ -163,7 +164,7 @@ def test_tls_is_spoken_from_version_1_3_upward(tmp_path: Path) -> None:
     environment = {"KEYTURN_TLS_CERT": str(certificate), "KEYTURN_TLS_KEY": str(key)}
     data = tmp_path / "tls-data"
     trusting = ssl.create_default_context(cafile=str(certificate))
-    environment |= {**os.environ, "KEYTURN_DATA": str(data), "KEYTURN_PORT": str(_free_port())}
+    environment |= {**os.environ, "KEYTURN_DATA": str(data), "KEYTURN_PORT": str(free_port())}
     server = subprocess.Popen(
         [sys.executable, "-m", "keyturn", "serve"],
         env=environment,
@@ -172,7 +173,7 @@ def test_tls_is_spoken_from_version_1_3_upward(tmp_path: Path) -> None:
     )
     port = environment["KEYTURN_PORT"]
     try:
-        assert until(lambda: _answers(f"https://127.0.0.1:{port}/health/ready", trusting), 30)
+        assert until(lambda: _answers(f"https://127.0.0.1:{port}/health/ready", trusting))
         answer = httpx.get(f"https://127.0.0.1:{port}/health/live", verify=trusting, timeout=120)
         assert answer.headers["strict-transport-security"] == "max-age=31536000"
         trusting.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -181,12 +182,6 @@ def test_tls_is_spoken_from_version_1_3_upward(tmp_path: Path) -> None:
     finally:
         server.terminate()
         server.wait(120)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _answers(url: str, trusting: ssl.SSLContext) -> bool:

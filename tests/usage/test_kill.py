@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from keyturn.testing.server import RunningServer
+from keyturn.testing.waiting import eventually
 from tests.faults.system import API, Start, client_of, new_keyspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -67,11 +68,7 @@ def issued(server: RunningServer) -> tuple[str, str]:
 def accounts(server: RunningServer, key_id: str, *, killed: int) -> tuple[int, int]:
     """Return what is stored of a key and what is known to be lost, once every kill was looked into."""
     with client_of(server) as client:
-        for _ in range(400):
-            log = server.logs()
-            if log.count("usage of a killed process was settled") >= killed:
-                break
-            threading.Event().wait(0.05)
+        eventually(lambda: server.logs().count("usage of a killed process was settled") >= killed)
         stored = _get(client, "/usage", key=key_id)["totals"].get("VALID", 0)
         by_endpoint = _get(client, "/usage/top", dimension="endpoint", key=key_id)["items"]
         assert [one["count"] for one in by_endpoint] == ([stored] if stored else [])

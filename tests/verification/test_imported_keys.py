@@ -7,6 +7,7 @@ import pytest
 from keyturn.kernel.secret import random_base62
 from keyturn.keys import slow_proofs
 from keyturn.keys.slow_proofs import matches
+from keyturn.testing.waiting import until_async
 from tests.verification.world import Issued, World
 
 SECRET = "old-" + random_base62(24)
@@ -275,8 +276,5 @@ async def test_the_rehasher_runs_by_itself_and_survives_a_failing_database(world
     world.database.write = write  # type: ignore[method-assign]
     world.rehasher.start()
     assert world.verify_now(issued.key) is not None
-    for _ in range(1000):
-        if world.rehasher.rehashed:
-            break
-        await asyncio.sleep(0.02)
+    await until_async(lambda: world.rehasher.rehashed)
     assert world.rehasher.rehashed == 1

@@ -10,6 +10,7 @@ import pytest
 
 from keyturn.cli.main import main
 from keyturn.testing.server import RunningServer
+from keyturn.testing.waiting import eventually
 from tests.webhooks.site import Site
 
 Run = Callable[..., tuple[int, str]]
@@ -73,7 +74,4 @@ def test_the_life_of_an_endpoint_on_the_command_line(run: Run) -> None:
 
 def wait_for_dead(run: Run) -> None:
     """Return once what happened while the endpoint was disabled is a dead letter."""
-    for _ in range(200):
-        if document(run, "webhooks", "deliveries", "hook", "--state", "dead")["items"]:
-            return
-    pytest.fail("there is no dead letter")
+    eventually(lambda: document(run, "webhooks", "deliveries", "hook", "--state", "dead")["items"])

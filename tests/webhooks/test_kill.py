@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keyturn.testing.server import RunningServer
+from keyturn.testing.waiting import until
 from tests.faults.system import API, Start, client_of, new_keyspace
 from tests.webhooks.site import Site
 
@@ -53,13 +54,13 @@ def test_an_event_that_could_not_be_delivered_waits_out_a_kill(
             new_keyspace(client)
         site.got("keyspace.create")
         server.kill9()
+        site.messages.clear()
         site.status = 204
         server.restart()
         with client_of(server) as client:
             (one,) = client.get(f"{API}/webhooks/hook/deliveries").json()["items"]
             again = client.post(f"{API}/webhooks/hook/deliveries/{one['id']}/redeliver")
             assert again.status_code in {202, 409}
-            site.messages.clear()
             assert site.got("keyspace.create")[0].id == one["id"]
 
 
@@ -75,12 +76,8 @@ def test_without_permission_nothing_inside_is_reached(start_server: Start) -> No
             assert made.status_code == 201
             sent = client.post(f"{API}/webhooks/hook/test").json()
             path = f"{API}/webhooks/hook/deliveries/{sent['id']}"
-            for _ in range(200):
-                shown = client.get(path).json()
-                if shown["attempt_log"]:
-                    break
-            else:
-                pytest.fail("no attempt was made")
+            assert until(lambda: client.get(path).json()["attempt_log"]), "no attempt was made"
+            shown = client.get(path).json()
             assert shown["last_error"] == "refused: the name leads to an address that is loopback"
         assert site.messages == []
 
