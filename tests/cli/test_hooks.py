@@ -287,6 +287,20 @@ def test_a_push_with_a_key_is_refused_and_leaves_nothing(hand: Hand, server: Pat
     assert heads(hand, server) == before
 
 
+def test_a_push_with_a_key_in_a_message_or_a_name_is_refused(hand: Hand, server: Path, clone: Path) -> None:
+    before, secret = heads(hand, server), key()
+    hand.git(clone, "commit", "-q", "--allow-empty", "-m", f"use {secret}")
+    said = push(hand, clone, ok=False)
+    assert "commit message" in said
+    hand.git(clone, "reset", "-q", "--hard", "HEAD~1")
+    hand.git(clone, "checkout", "-qb", secret)
+    hand.git(clone, "commit", "-q", "--allow-empty", "-m", "clean")
+    said += push(hand, clone, f"HEAD:refs/heads/{secret}", ok=False)
+    assert "ref names" in said
+    assert "keyturn-issued-key" in said
+    assert heads(hand, server) == before
+
+
 def test_a_key_born_in_a_merge_is_seen(hand: Hand, clone: Path) -> None:
     hand.git(clone, "checkout", "-qb", "side")
     (clone / "side").write_text("side\n")

@@ -214,6 +214,22 @@ def test_ranges_work_trees_and_histories_are_scanned(run: Run, folder: Path) -> 
     assert found["place"]["commit"] == git(folder, "rev-parse", "HEAD~1").strip()
 
 
+def test_what_commits_and_tags_say_is_found_with_its_place(run: Run, folder: Path) -> None:
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "commit", "-q", "--allow-empty", "-m", f"rotate\n\nkey was {shop_key('m')}")
+    git(folder, "tag", "-a", "tests/v1", "-m", f"key is {shop_key('t')}")
+    git(folder, "branch", shop_key("b"))
+    ended = run("scan", "--history", "--format", "json")
+    found = {one["place"]["path"]: one for one in json.loads(ended.stdout)["findings"]}
+    assert set(found) == {"commit message", "tag message of refs/tags/tests/v1", "ref names"}
+    assert found["commit message"]["place"]["commit"] == git(folder, "rev-parse", "HEAD").strip()
+    assert all(set(one["contexts"]) == {"history", "commit-message"} for one in found.values())
+    policy = folder / "policy.toml"
+    policy.write_text('version = 1\n[[rule]]\ncontexts = ["commit-message"]\nverdict = "warn"\n')
+    assert (ended.returncode, run("scan", "--history", "--policy", "policy.toml").returncode) == (1, 0)
+    assert shop_key("b") not in run("scan", "--history", "--format", "text").stdout
+
+
 def test_a_baseline_accepts_what_was_there_and_nothing_new(run: Run, folder: Path) -> None:
     (folder / "a.py").write_text(f"k = '{shop_key()}'\n")
     written = run("scan", "--write-baseline", ".keyturn/baseline.toml")

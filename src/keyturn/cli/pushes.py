@@ -15,7 +15,7 @@ from keyturn.errors import ConfigError, InputError
 from keyturn.kernel.clock import Clock, rfc3339
 from keyturn.scanner.fingerprints import Fingerprints
 from keyturn.scanner.hooks.bypass import Bypass, push_options, pusher_of, read_bypass, record
-from keyturn.scanner.hooks.pushing import new_objects, read_pushed, read_received
+from keyturn.scanner.hooks.pushing import new_names, new_objects, read_pushed, read_received
 from keyturn.scanner.judging import Judges
 from keyturn.scanner.model import Context, Report
 from keyturn.scanner.policy import default_policy, read_policy
@@ -52,7 +52,7 @@ def received(given: str) -> int:
     repository = open_repository(".", environment)
     try:
         settings = _Settings(repository)
-        report = _scanned(PushSource(repository, new), settings, environment)
+        report = _scanned(PushSource(repository, new, refs=new_names(changes)), settings, environment)
         bypass = read_bypass(push_options(environment))
         blocked = [one for one in report.findings if one.verdict == "block"]
         left = [one for one in blocked if not settings.bypass or one.fingerprint not in bypass.fingerprints]
@@ -75,7 +75,8 @@ def sent(given: str, arguments: tuple[str, ...]) -> int:
     from keyturn.cli.scan_setup import judged_by, prepare
     from keyturn.scanner.sources.git import PushSource, open_repository
 
-    new = new_objects(read_pushed(given))
+    changes = read_pushed(given)
+    new = new_objects(changes)
     if not new:
         return CLEAN
     remote = arguments[0] if arguments else ""
@@ -83,7 +84,8 @@ def sent(given: str, arguments: tuple[str, ...]) -> int:
     repository = open_repository(".", inherited_environment())
     try:
         prepared = prepare(ScanOptions())
-        report = scan(PushSource(repository, new, known=(known,)), prepared.engine, prepared.settings)
+        source = PushSource(repository, new, known=(known,), refs=new_names(changes))
+        report = scan(source, prepared.engine, prepared.settings)
     finally:
         repository.close()
     if not report.findings and not errors_of(report):

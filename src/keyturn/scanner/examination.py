@@ -197,7 +197,9 @@ def _about_the_same(kept: _Found, other: _Found) -> bool:
 def _hits(document: Document, found: list[_Found], foreign_marks: tuple[str, ...]) -> Iterator[Hit]:
     data = document.data
     lines = Lines(data, document.first_line)
-    contexts = document.contexts | contexts_of(document.path, document.members)
+    contexts = document.contexts
+    if Context.COMMIT_MESSAGE not in contexts:  # what it is shown as is no path, and says nothing
+        contexts |= contexts_of(document.path, document.members)
     for one in _kept(document, found):
         begin, line = lines.start_of(one.start), lines.line_of(one.start)
         end_line = lines.line_of(max(one.start, one.end - 1))

@@ -47,6 +47,8 @@ class Context(StrEnum):
     BINARY = "binary"
     ARCHIVE = "archive"
     HISTORY = "history"
+    COMMIT_MESSAGE = "commit-message"
+    """The message of a commit or of a tag, who made it, or the name of a branch or a tag."""
     DELETED = "deleted"
     STAGED = "staged"
     PUBLIC = "public"

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from keyturn.scanner.model import Batch, Document, Notice, Problem
+from keyturn.scanner.model import Batch, Context, Document, Notice, Problem
 from keyturn.scanner.sources.git import Repository, open_repository
 
 
@@ -71,9 +71,10 @@ class Clone:
 
 @dataclass
 class Seen:
-    """What a source gave."""
+    """What a source gave; `words` are what commits, tags and refs say, `documents` all else."""
 
     documents: list[Document] = field(default_factory=list)
+    words: list[Document] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
 
     def holding(self, text: bytes) -> list[Document]:
@@ -92,6 +93,8 @@ def read(source: Source) -> Seen:
         for one in [batch] if isinstance(batch, Notice) else source.documents(batch):
             if isinstance(one, Notice):
                 seen.notices.append(one)
+            elif Context.COMMIT_MESSAGE in one.contexts:
+                seen.words.append(one)
             else:
                 seen.documents.append(one)
     close = getattr(source, "close", None)

@@ -45,6 +45,11 @@ def new_objects(changes: list[RefChange]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one.new for one in changes if one.new))
 
 
+def new_names(changes: list[RefChange]) -> tuple[str, ...]:
+    """Return the refs that are to name something."""
+    return tuple(one.ref for one in changes if one.new)
+
+
 def _lines(text: str, count: int) -> list[tuple[int, list[str]]]:
     # A ref holds no space: git-check-ref-format(1).
     lines = [line for line in text.split("\n") if line]

@@ -19,6 +19,7 @@ _BROKEN_REF = b"ignoring broken ref "
 class Commits:
     """Commits, each after its parents, and their times; `blobs` and `trees` are what refs name besides commits.
 
+    `tips` are the refs by what they name, which may be a tag.
     `whole` is false when git could not follow the history: then there may be objects that no commit here leads to.
     """
 
@@ -26,6 +27,7 @@ class Commits:
     times: dict[str, str] = field(default_factory=dict)
     blobs: list[tuple[str, str]] = field(default_factory=list)
     trees: list[tuple[str, str]] = field(default_factory=list)
+    tips: dict[str, str] = field(default_factory=dict)
     notices: list[Notice] = field(default_factory=list)
     whole: bool = True
 
@@ -69,9 +71,15 @@ def named_by_refs(repository: Repository, notices: list[Notice], *, stash: bool)
     return tips
 
 
+def every_ref(repository: Repository) -> list[str]:
+    """Return the names of all refs."""
+    listed = repository.attempt("for-each-ref", "--format=%(refname)").stdout
+    return [line for line in listed.decode("utf-8", "surrogateescape").split("\n") if line]
+
+
 def commits_of(repository: Repository, tips: dict[str, str], excluded: Sequence[str] = ()) -> Commits:
     """Follow what some refs name, to the root or to what is excluded; `--all` there stands for every ref."""
-    found = Commits()
+    found = Commits(tips=tips)
     wanted = _peel(repository, tips, found)
     if wanted:
         _walk(repository, wanted, excluded, found)

@@ -3,6 +3,7 @@
 A blob is read with the first commit that had it, once for each path at which it stood: whether it is a finding, and
 whether that may stand, depends on the path too.  The versions of one path follow each other, oldest first,
 so that git unpacks them fast, and so that only what is new in each has to be scanned (see `trimming`).
+What the commits and tags say is scanned too (see `messages`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,16 @@ from typing import TYPE_CHECKING
 from keyturn.scanner.model import Batch, Context, Document, Notice, Problem
 from keyturn.scanner.sources.attribution import Broken, Introduction, introductions
 from keyturn.scanner.sources.blobs import BLOB_BYTES_MAX, Blob, BlobDocuments, Part, batches_of
-from keyturn.scanner.sources.commits import Commits, commits_in, commits_of, every_commit, named_by_refs, resolve
+from keyturn.scanner.sources.commits import (
+    Commits,
+    commits_in,
+    commits_of,
+    every_commit,
+    every_ref,
+    named_by_refs,
+    resolve,
+)
+from keyturn.scanner.sources.messages import messages, names_batch, names_document
 from keyturn.scanner.sources.names import readable
 from keyturn.scanner.sources.objects import every_object, sizes
 from keyturn.scanner.sources.repository import Repository, refuse_what_waits
@@ -58,15 +68,19 @@ class _CommitSource:
 
     def documents(self, batch: Batch) -> Iterator[Document | Notice]:
         """Read the blobs of a batch."""
-        return self._reading.documents(batch)
+        names = names_document(batch)
+        return self._reading.documents(batch) if names is None else iter([names])
 
     def close(self) -> None:
         """End the git of this process, and remove the private directory."""
         self._reading.close()
         self._repository.close()
 
-    def _batches(self, commits: Commits, tip: str) -> Iterator[Batch | Notice]:
+    def _batches(self, commits: Commits, tip: str, refs: Iterable[str] = ()) -> Iterator[Batch | Notice]:
         yield from commits.notices
+        names = names_batch(refs)
+        if names:
+            yield names
         found = _introduced(self._repository, commits)
         yield from self._notices(found)
         sized = sizes(self._repository, list(found.first))
@@ -74,6 +88,7 @@ class _CommitSource:
         if absent:
             yield Notice(Problem.MISSING, "", f"{len(absent)} blobs are not in this partial clone")
         blobs = self._blobs(found, commits.times, frozenset(absent), _paths_at(self._repository, tip))
+        blobs.extend(messages(self._repository, commits, stray=self.sweeps))
         if self.sweeps or not commits.whole or found.broken.commits:
             blobs.extend(_strays(self._repository, found.first.keys()))
         self._planned = blobs
@@ -166,7 +181,8 @@ class HistorySource(_CommitSource):
         commits = commits_of(repository, tips)
         if self.sweeps:
             _join(commits, every_commit(repository))
-        yield from self._batches(commits, resolve(repository, self._refs[0]) if self._refs else "HEAD")
+        tip = resolve(repository, self._refs[0]) if self._refs else "HEAD"
+        yield from self._batches(commits, tip, self._refs or every_ref(repository))
 
     def finished(self, holding: Collection[str], troubled: Iterable[str] = ()) -> None:
         """Keep the blobs that held nothing, for the next scan; only to be called when all was scanned.
@@ -209,6 +225,7 @@ class PushSource(_CommitSource):
 
     For a `pre-receive` hook that is what no ref leads to, and the repository has to be opened with the hook's
     environment, which names the quarantine; for `pre-push` it is what no ref of the remote leads to.
+    `refs` are the names that it gives to what is new.
     What a submodule holds is not a part of the push, so it is not missing from it.
     """
 
@@ -220,16 +237,18 @@ class PushSource(_CommitSource):
         new: Sequence[str],
         *,
         known: Sequence[str] = ("--all",),
+        refs: Sequence[str] = (),
         bytes_max: int = BLOB_BYTES_MAX,
     ) -> None:
         super().__init__(repository, bytes_max=bytes_max)
+        self._refs = tuple(refs)
         self._new = tuple(name for name in new if name.strip("0"))
         self._known = tuple(known)
 
     def batches(self) -> Iterator[Batch | Notice]:
         """Name every blob that is new."""
         commits = commits_of(self._repository, {name: name for name in self._new}, self._known)
-        yield from self._batches(commits, commits.names[-1] if commits.names else "HEAD")
+        yield from self._batches(commits, commits.names[-1] if commits.names else "HEAD", self._refs)
 
 
 def _introduced(repository: Repository, commits: Commits) -> _Found:
