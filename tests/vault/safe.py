@@ -45,6 +45,9 @@ class ListedGuards:
         if (str(action), path.text) in self.held:
             raise op.refusal(action, path.resource, ForbiddenError("needs approval", code="approval_required"))
 
+    def holds_back(self, op: Operation, action: Action, path: Path) -> bool:  # noqa: ARG002 -- the port's
+        return (str(action), path.text) in self.held
+
 
 @dataclass
 class Safe:

@@ -14,6 +14,7 @@ from keyturn.vault.paths import parse_path
 from keyturn.wire.access import GrantFilter
 from keyturn.wire.actions import Action
 from keyturn.wire.approvals import GUARDED_BY_DEFAULT, CreateGuard, DecideApproval, RequestApproval
+from keyturn.wire.secrets import Describe, PutSecret
 from tests.vault.room import STRIPE, Room, opened_room
 
 RESOURCE = f"secret/{STRIPE}"
@@ -136,6 +137,32 @@ async def test_an_approval_ends_by_itself(room: Room, asker: Credentials, second
     room.desk.clock.advance(1)
     assert (await refused(room.reader.read(asker, STRIPE))).code == "approval_required"
     assert (await room.approvals.show(asker, asked.id)).state == "expired"
+
+
+async def test_an_approval_says_nothing_of_a_guard_that_is_made_later(
+    room: Room, asker: Credentials, second: Credentials
+) -> None:
+    """Whoever marks a path again, or more strictly, is not bypassed by what was approved before."""
+    await room.guard(valid_seconds=3600)
+    await room.decide(second, (await room.ask(asker)).id)
+    await room.reader.read(asker, STRIPE)
+    room.desk.clock.advance(1)
+    await room.guard("production/*", valid_seconds=60)
+    assert (await refused(room.reader.read(asker, STRIPE))).code == "approval_required"
+    await room.decide(second, (await room.ask(asker)).id)
+    await room.reader.read(asker, STRIPE)
+
+
+async def test_writing_destroys_nothing_where_destroying_is_guarded(room: Room) -> None:
+    """A bound on versions would else be a way to destroy them alone."""
+    await room.guard(actions=(Action.SECRET_DESTROY,))
+    request = PutSecret(fields={"token": "held"}, describe=Describe(versions_max=1))
+    await room.vault.put(room.desk.admin, STRIPE, request)
+    for _ in range(3):
+        await room.put()
+    versions = (await room.vault.show(room.desk.admin, STRIPE)).versions
+    assert [one.destroyed_at for one in versions] == [None] * len(versions)
+    assert len(versions) >= 4
 
 
 async def test_a_request_that_nobody_decides_expires(room: Room, asker: Credentials, second: Credentials) -> None:

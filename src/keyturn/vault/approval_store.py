@@ -27,6 +27,7 @@ _USABLE: Final = (
         approval.c.resource == bindparam("where"),
         approval.c.state == "approved",
         approval.c.valid_until > bindparam("now"),
+        approval.c.decided_at >= bindparam("since"),
     )
     .order_by(approval.c.valid_until.desc())
     .limit(1)
@@ -39,10 +40,10 @@ def guards_of(connection: Connection, workspace: str) -> tuple[Guard, ...]:
 
 
 def usable(
-    connection: Connection, workspace: str, requester: str, action: str, resource: str, now: float
+    connection: Connection, workspace: str, requester: str, action: str, resource: str, now: float, since: float
 ) -> str | None:
-    """Return the id of an approval that lets the requester do this now."""
-    wanted = {"of": workspace, "by": requester, "what": action, "where": resource, "now": now}
+    """Return the id of an approval, given since a time, that lets the requester do this now."""
+    wanted = {"of": workspace, "by": requester, "what": action, "where": resource, "now": now, "since": since}
     return connection.execute(_USABLE, wanted).scalar()
 
 

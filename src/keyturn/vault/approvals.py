@@ -75,9 +75,15 @@ class ApprovalService:
         `guards` are those of `guards_of`, where the caller keeps them.
         """
         known = store.guards_of(op.connection, op.workspace) if guards is None else guards
-        if not known or not covering(known, action, path):
+        held_back_by = covering(known, action, path) if known else []
+        if not held_back_by:
             return None
-        return _approved(op, action, path.resource, f"{path.text} --action {action}")
+        since = max(one.created_at for one in held_back_by)
+        return _approved(op, action, path.resource, f"{path.text} --action {action}", since)
+
+    def holds_back(self, op: Operation, action: Action, path: Path) -> bool:
+        """Tell whether a guard holds the action on the path back, approved or not."""
+        return bool(covering(store.guards_of(op.connection, op.workspace), action, path))
 
     def count_uses(self, connection: Connection, approvals: Sequence[str]) -> None:
         """Count one use of each approval that `require` returned in a read."""
@@ -138,7 +144,7 @@ class ApprovalService:
             if found.revoked_at is not None:
                 op.unchanged()
                 return _guard_info(found)
-            approval = _approved(op, Action.GUARD_REVOKE, _guard_resource(found.id), f"--guard {found.id}")
+            approval = _approved(op, Action.GUARD_REVOKE, _guard_resource(found.id), f"--guard {found.id}", 0.0)
             store.revoke_guard(op.connection, found.id, op.now)
             detail: dict[str, Detail] = {"pattern": found.pattern, "approval": approval}
             _record_guard(op, Action.GUARD_REVOKE, found, detail)
@@ -232,8 +238,9 @@ class ApprovalService:
         return await self._door.read(credentials, work)
 
 
-def _approved(op: Operation, action: Action, resource: Resource, asking: str) -> str:
-    found = store.usable(op.connection, op.workspace, op.caller.consumer, action, resource.name, op.now)
+def _approved(op: Operation, action: Action, resource: Resource, asking: str, since: float) -> str:
+    """Return an approval that was given since a time: one given before a guard was made says nothing of that guard."""
+    found = store.usable(op.connection, op.workspace, op.caller.consumer, action, resource.name, op.now, since)
     if found is None:
         public = ForbiddenError(
             f"{action} on {resource.name} needs the approval of a second principal",

@@ -27,3 +27,7 @@ class Approvals(Protocol):
     def require(self, op: Operation, action: Action, path: Path) -> str | None:
         """Return the approval that the action rests on, None where no guard is; else raise a refusal for the record."""
         ...
+
+    def holds_back(self, op: Operation, action: Action, path: Path) -> bool:
+        """Tell whether a guard holds the action on the path back, approved or not."""
+        ...

@@ -162,7 +162,7 @@ class Writing:
         *,
         is_new: bool = False,
     ) -> SecretWritten:
-        pruned = _prune(op, changed)
+        pruned = self._prune(op, changed)
         if is_new:
             # Made in this unit, so it was updated when it was created.
             saved = changed
@@ -182,6 +182,16 @@ class Writing:
             told["destroyed_count"] = len(pruned)
         record(op, action, saved, told | detail)
         return secret_written(saved, version)
+
+    def _prune(self, op: Operation, secret: Secret) -> list[int]:
+        """Destroy the versions beyond what the secret keeps; return their numbers.
+
+        Where destroying needs four eyes, writing is no way around it: they are kept.
+        """
+        below = secret.last_number - secret.versions_max + 1
+        if below <= 1 or self.approvals.holds_back(op, Action.SECRET_DESTROY, parse_path(secret.path)):
+            return []
+        return store.destroy_below(op.connection, secret, below, op.now)
 
 
 def new_secret(op: Operation, path: Path) -> Secret:
@@ -235,9 +245,3 @@ def record(op: Operation, action: Action, secret: Secret, detail: dict[str, Deta
 
 def _version(op: Operation, secret: Secret, number: int) -> Version | None:
     return store.load_version(op.connection, secret, number)
-
-
-def _prune(op: Operation, secret: Secret) -> list[int]:
-    """Destroy the versions beyond what the secret keeps; return their numbers."""
-    below = secret.last_number - secret.versions_max + 1
-    return store.destroy_below(op.connection, secret, below, op.now) if below > 1 else []
