@@ -10,8 +10,8 @@ from keyturn.storage.change_log import Change, read_head, start_log
 from keyturn.storage.database import Database
 from keyturn.storage.follower import Follower
 from keyturn.storage.schema import audit_leaf, change, change_head, fact
-from keyturn.storage.transaction import Transaction
-from tests.storage.ledger import entry, write_fact
+from keyturn.storage.transaction import ChangeKind, Entry, Transaction
+from tests.storage.ledger import entry, leaf, write_fact
 
 
 @dataclass
@@ -365,3 +365,42 @@ async def test_entries_without_a_leaf_are_followed(database: Database) -> None:
     await follower.tick()
 
     assert shadow.batches == [[1]]
+
+
+async def test_a_run_of_leaves_is_passed_without_reading_it(database: Database, second: Database) -> None:
+    """What this process has put on record changes no state; what another has, is read all the same."""
+    shadow, reports = Shadow(), Reports()
+    other = Shadow()
+    follower, elsewhere = Follower(database, [shadow], [reports]), Follower(second, [other], [])
+    await follower.load()
+    await elsewhere.load()
+    for name in ("x", "y"):
+        read = Entry("wsp_1", ChangeKind.AUDIT, "", leaf(name))
+        await database.write(lambda t, read=read: t.append(read))  # type: ignore[misc]
+    await follower.tick()
+    await elsewhere.tick()
+
+    assert (follower.applied, shadow.batches, reports.told[-1]) == (2, [], ("advanced", 2, 0))
+    assert (elsewhere.applied, other.batches) == (2, [[1, 2]])
+
+    await database.write(write_fact("a"))
+    await follower.tick()
+    assert (follower.applied, shadow.batches, shadow.state) == (3, [[3]], {"a"})
+
+
+async def test_a_run_of_leaves_of_another_log_is_not_passed(database: Database) -> None:
+    """Numbers are given again after a restore, to other changes."""
+    shadow = Shadow()
+    follower = Follower(database, [shadow], [])
+    read = Entry("wsp_1", ChangeKind.AUDIT, "", leaf("x"))
+    await database.write(lambda t: t.append(read))
+    log_id = (await database.head()).log_id
+    assert database.leaves.after(log_id, 0) == 1
+    await database.write(lambda t: start_log(t.connection, t.now))
+    await database.write(set_head(0))
+    await follower.load()
+    await database.write(write_fact("a"))
+    await follower.tick()
+
+    assert (follower.applied, shadow.batches) == (1, [[1]])
+    assert database.leaves.after((await database.head()).log_id, 0) == 0

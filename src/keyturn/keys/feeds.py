@@ -219,7 +219,7 @@ class ReplicaService:
         kept = self._news.since(after)
         if kept is not None:
             cut = kept[: PAGE * 2]
-            return cut, cut[-1].seq if cut else after
+            return cut, self._news.applied if len(cut) == len(kept) else cut[-1].seq
 
         def work(connection: Connection) -> list[Change]:
             if read_head(connection).log_id != log_id:

@@ -10,6 +10,7 @@ window is served from the database.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
 from keyturn.kernel.ids import is_id
@@ -34,6 +35,7 @@ class News:
     def __init__(self) -> None:
         """Begin with nothing."""
         self._changes: list[Change] = []
+        self._complete_after = 0
         self._waiters: set[asyncio.Future[None]] = set()
         self.log_id = ""
         self.applied = -1
@@ -52,6 +54,7 @@ class News:
         def apply() -> None:
             self._changes.extend(rows)
             if len(self._changes) > 2 * KEPT:
+                self._complete_after = self._changes[-KEPT - 1].seq
                 del self._changes[:-KEPT]
 
         return apply
@@ -61,6 +64,7 @@ class News:
     def reloaded(self, log_id: str, seq: int) -> None:
         """See Position."""
         self.log_id, self.applied, self.awaited = log_id, seq, 0
+        self._complete_after = seq
         self.wake()
 
     def advanced(self, seq: int, awaited: int) -> None:
@@ -77,13 +81,16 @@ class News:
     # --- asking ---------------------------------------------------------------------------------------------------
 
     def since(self, after: int) -> Sequence[Change] | None:
-        """Return the changes above `after` up to `applied`; None when the window does not reach back so far."""
+        """Return the changes above `after` up to `applied`; None when the window does not reach back so far.
+
+        Numbers may be missing that hold an audit leaf alone.
+        """
         if after >= self.applied:
             return ()
-        changes = self._changes
-        if not changes or changes[0].seq > after + 1:
+        if after < self._complete_after:
             return None
-        return changes[after + 1 - changes[0].seq : self.applied + 1 - changes[0].seq]
+        changes = self._changes
+        return changes[_above(changes, after) : _above(changes, self.applied)]
 
     def rights_changed(self, workspace: str, since: int) -> bool:
         """Tell whether anybody's rights in a workspace may be others than they were at `since`."""
@@ -105,6 +112,10 @@ class News:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _above(changes: Sequence[Change], number: int) -> int:
+    return bisect_right(changes, number, key=lambda change: change.seq)
 
 
 def touches_rights(changes: Iterable[Change], workspace: str) -> bool:

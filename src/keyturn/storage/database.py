@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 BATCH_MAX = 64
 QUEUE_MAX = 2048
+LEAF_RUNS_MAX = 1024
 WRITE_WAIT_SECONDS = 15.0
 READ_SECONDS = 30.0
 
@@ -48,6 +49,29 @@ class Job:
     done: concurrent.futures.Future[Committed[object]] = field(default_factory=concurrent.futures.Future)
 
 
+class LeafRuns:
+    """Which numbers of the log this process has given to audit leaves alone: nobody has to read those rows.
+
+    Written by the writer, read by followers.  What is not known here is read from the database.
+    """
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self._runs: dict[int, tuple[str, int]] = {}
+
+    def add(self, log_id: str, first: int, last: int) -> None:
+        """Take note of a run that was committed."""
+        if len(self._runs) >= LEAF_RUNS_MAX:
+            self._runs.pop(next(iter(self._runs)), None)
+        self._runs[first] = (log_id, last)
+
+    def after(self, log_id: str, number: int) -> int:
+        """Return the number up to which nothing but leaves follows `number`, in that log."""
+        while (run := self._runs.get(number + 1)) is not None and run[0] == log_id:
+            number = run[1]
+        return number
+
+
 class Database(ABC):
     """The system of record.  Open it before use; `close` finishes queued work first."""
 
@@ -57,6 +81,7 @@ class Database(ABC):
         """Hold the clock that stamps units of work."""
         self.clock = clock
         self.write_wait_seconds = WRITE_WAIT_SECONDS
+        self.leaves = LeafRuns()
         self._listeners: list[tuple[Callable[[int], None], bool]] = []
 
     @abstractmethod
@@ -125,6 +150,8 @@ class Database(ABC):
         self._listeners.append((listener, of_news))
 
     def _announce(self, batch: Batch) -> None:
+        if batch.seq and not batch.has_news:
+            self.leaves.add(batch.log_id, batch.first, batch.seq)
         for listener, of_news in self._listeners if batch.seq else ():
             if of_news and not batch.has_news:
                 continue
@@ -140,8 +167,10 @@ class Batch:
     answers: list[Callable[[], None]]
     seq: int
     """The last number given, 0 when there was none."""
+    first: int
+    log_id: str
     has_news: bool
-    """Whether a change row names an entity, and is not there for its leaf alone."""
+    """Whether a change row is there for more than its leaf."""
 
     def answer(self) -> None:
         """Answer each caller; call it after COMMIT."""
@@ -166,7 +195,9 @@ def run_batch(connection: Connection, jobs: Sequence[Job], now: float) -> Batch:
             seq = head.seq - len(entries) + outcome.last_entry
             answers.append(_answerer(job, Committed(outcome.value, head.log_id, seq)))
     has_news = any(entry.kind != ChangeKind.AUDIT for entry in entries)
-    return Batch(answers, head.seq if head is not None else 0, has_news)
+    if head is None:
+        return Batch(answers, 0, 0, "", has_news=False)
+    return Batch(answers, head.seq, head.seq - len(entries) + 1, head.log_id, has_news)
 
 
 def claim(jobs: Sequence[Job]) -> list[Job]:

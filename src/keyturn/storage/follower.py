@@ -2,7 +2,8 @@
 
     tick (25 ms, or at once after a commit of this process that changed more than the audit log)
       head of another log, or below what was applied, or cursor gone -> reload everything, not fresh meanwhile
-      head above applied -> read the rows and the current state of their entities -> apply -> advance
+      head above applied -> past numbers that this process gave to audit leaves alone
+                         -> read the other rows and the current state of their entities -> apply -> advance
 
 A consumer reads on a database thread or connection (`load`, `refresh`) and returns a closure that is applied on the
 event loop in one step, so that what is served never shows half a change.
@@ -132,7 +133,9 @@ class Follower:
         if self.applied < 0 or head.log_id != self.log_id:
             head = await self._load()
         while self.applied < head.seq:
-            head = await self._follow()
+            self.applied = min(head.seq, self._database.leaves.after(self.log_id, self.applied))
+            if self.applied < head.seq:
+                head = await self._follow()
         for position in self._positions:
             position.advanced(self.applied, head.awaited)
         async with self._ticked:
