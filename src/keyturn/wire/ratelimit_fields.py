@@ -40,10 +40,16 @@ def limit_fields(reports: tuple[LimitReport, ...]) -> list[tuple[str, str]]:
     policies: list[str] = []
     standings: list[str] = []
     for one in reports:
-        if not one.shadow:
-            name, policy = _policy(one.name, one.limit, one.window_seconds)
-            policies.append(policy)
-            standings.append(f"{name};r={_integer(one.remaining)};t={_whole(one.reset_seconds)}")
+        if one.shadow:
+            continue
+        name, policy = _policy(one.name, one.limit, one.window_seconds)
+        policies.append(policy)
+        left, seconds = one.remaining, one.reset_seconds
+        # The usual case without a call: this is the hot path of every key that has limits.
+        if 0 <= left <= _INTEGER_MAX and 0.0 <= seconds <= _INTEGER_MAX:
+            standings.append(f"{name};r={left};t={ceil(seconds)}")
+        else:
+            standings.append(f"{name};r={_integer(left)};t={_whole(seconds)}")
     return [(POLICY, ", ".join(policies)), (STANDING, ", ".join(standings))] if policies else []
 
 
