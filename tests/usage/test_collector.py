@@ -7,7 +7,7 @@ from keyturn.errors import StorageError
 from keyturn.storage.database import Database
 from keyturn.usage import collector as module
 from keyturn.usage import store
-from keyturn.usage.collector import UsageCollector
+from keyturn.usage.collector import FLUSH_SECONDS, LATEST_SECONDS, UsageCollector, pause_after
 from keyturn.usage.rules import CALLERS_MAX
 from keyturn.usage.store import CountedRow
 from tests.usage.sample import AT, request, rollups, uses, version
@@ -30,6 +30,13 @@ async def test_counts_are_rolled_up_by_minute_hour_and_day(database: Database, c
     assert found["v1", "VALID", "day", START + 86_400] == 1
     assert found["v1", "EXPIRED", "day", START] == 1
     assert collector.written == collector.counted == 6
+
+
+def test_a_flush_follows_soon_after_a_short_one_and_leaves_most_of_the_time_to_others_after_a_long_one() -> None:
+    assert pause_after(0.001) == FLUSH_SECONDS
+    assert pause_after(0.01) == pytest.approx(0.19)
+    assert pause_after(0.1) == LATEST_SECONDS
+    assert pause_after(2.0) == 6.0
 
 
 async def test_later_flushes_add_to_earlier_ones(database: Database, collector: UsageCollector) -> None:

@@ -1,11 +1,12 @@
 """Usage: how often each key was verified, with what outcome, from where, and by whom it was used last.
 
-    verify --count--> collector (memory) --every 100 ms at most--> rollups: version, minute, hour, day
-                 |                                            |--> dimensions: owner, keyspace, endpoint, country, …
-                 `--one store--> counter file                 `--> last used, one row for each caller of a version
+    verify --count--> collector (memory) --100 ms later, or more--> rollups: version, minute, hour, day
+                 |                                             |--> dimensions: owner, keyspace, endpoint, country, …
+                 `--one store--> counter file                  `--> last used, one row for each caller of a version
 
-Nothing is written per call.  Counts of the same version, outcome, minute and caller are one entry; a flush is a unit
-of work without a change row, since no follower needs it, and shares its commit with whatever else is written.
+Nothing is written per call.  A node that has much to write does so once a second rather than ten times.  Counts of the
+same version, outcome, minute and caller are one entry; a flush is a unit of work without a change row, since no
+follower needs it, and shares its commit with whatever else is written.
 
 Endpoint, country, network and user agent are counted apart from one another, for each key and for each keyspace as a
 whole; query strings are dropped, control characters and anything that looks like a credential removed.  An hour of a

@@ -1,12 +1,15 @@
 """The collector: counts verifications in memory and writes them behind the hot path.
 
     count -> entries by (version, outcome, minute, caller as told)
-               |-- flush: rollups and dimensions, at most `FLUSH_SECONDS` after the first count
+               |-- flush: rollups and dimensions, `FLUSH_SECONDS` after the first count, or later
                `-- last used: with the first flush that sees a caller, then at most once in `LAST_USED_SECONDS`
 
-A flush comes later when the database is slow: writing usage takes no more than a quarter of the time.  It is written
-in units with a number each, and the node's number is changed in the same transaction: a unit whose outcome is unknown
-is sent again under its number, and done once.
+A flush comes later when there is much to write: writing takes no more than a twentieth of the time, as long as that
+keeps nothing waiting for more than `LATEST_SECONDS`, and never more than a quarter.  What is counted again and again
+meanwhile is one entry still, so that a busy node writes fewer rows for each verification.
+
+It is written in units with a number each, and the node's number is changed in the same transaction: a unit whose
+outcome is unknown is sent again under its number, and done once.
 
     counted = written + waiting + in doubt + lost          at any time
 """
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from keyturn.verify.model import Request, VersionPolicy
 
 FLUSH_SECONDS: Final = 0.1
+LATEST_SECONDS: Final = 1.0
 LAST_USED_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
 PRUNE_SECONDS: Final = 3600.0
@@ -320,7 +324,7 @@ class UsageCollector:
             flushed = await self.flush()
             if not flushed:
                 self._wake.set()
-            pause = max(FLUSH_SECONDS, 3 * (clock.boottime() - started)) if flushed else RETRY_SECONDS
+            pause = pause_after(clock.boottime() - started) if flushed else RETRY_SECONDS
             if clock.boottime() >= prune_at:
                 prune_at = clock.boottime() + PRUNE_SECONDS
                 await self._prune()
@@ -332,6 +336,11 @@ class UsageCollector:
             except KeyturnError:
                 self.failures += 1
                 return
+
+
+def pause_after(seconds: float) -> float:
+    """Return how long counts gather after a flush that took so long."""
+    return max(FLUSH_SECONDS, min(19 * seconds, LATEST_SECONDS), 3 * seconds)
 
 
 def _execute(step: Delete, transaction: Transaction) -> None:
