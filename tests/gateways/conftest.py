@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.gateways.programs import STARTERS, program
+from tests.gateways.programs import STARTERS, absence
 from tests.gateways.stack import Control, Gateway, controlled, echoing, running_gateway
 
 
@@ -22,8 +22,8 @@ def application() -> Iterator[int]:
 def gateway(request: pytest.FixtureRequest, control: Control, application: int) -> Iterator[Gateway]:
     """Each gateway in turn, with the configuration that is shipped."""
     name: str = request.param
-    if program(name) is None:
-        pytest.skip(f"{name} is not installed; .ci/run installs it")
+    if (reason := absence(name)) is not None:
+        pytest.skip(reason)
     starter = STARTERS[name]
     with running_gateway(name, lambda made: starter(made, control.server.port, application, control.token)) as running:
         yield running

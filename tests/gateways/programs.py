@@ -1,6 +1,8 @@
 """How each gateway is started with the files in `examples/`: only addresses, user and folders are the test's."""
 
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 from keyturn.testing.ports import free_port
 from tests.gateways.stack import EXAMPLES, Gateway, copied, launch
 
+CADDY_MIN = (2, 7)
 _SEARCHED = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/sbin:/bin"
 _NGINX = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log notice;
@@ -38,6 +41,19 @@ _APACHE_MODULES = (
 def program(name: str) -> str | None:
     """Return where a program is, None when it is not installed."""
     return shutil.which(name, path=_SEARCHED)
+
+
+def absence(name: str) -> str | None:
+    """Say why a gateway cannot be tried here; None when it can."""
+    found = program(name)
+    if name != "caddy":
+        return None if found else f"{name} is not installed; .ci/run installs it"
+    if found is None:
+        return "caddy is not installed, and Debian's is older than the example needs"
+    version = subprocess.run([found, "version"], capture_output=True, text=True, check=True).stdout
+    number = re.match(r"v?(\d+)\.(\d+)", version)
+    enough = number is not None and (int(number[1]), int(number[2])) >= CADDY_MIN
+    return None if enough else f"the example needs caddy {CADDY_MIN[0]}.{CADDY_MIN[1]} or newer"
 
 
 def start_nginx(gateway: Gateway, keyturn: int, application: int, token: str) -> None:
@@ -97,8 +113,25 @@ def start_apache(gateway: Gateway, keyturn: int, application: int, token: str) -
     launch(gateway, [Path(program("apache2") or ""), "-f", main, "-DFOREGROUND"])
 
 
+def start_caddy(gateway: Gateway, keyturn: int, application: int, token: str) -> None:
+    config = copied(
+        gateway,
+        EXAMPLES / "caddy" / "Caddyfile",
+        {
+            "127.0.0.1:8700": f"127.0.0.1:{keyturn}",
+            "127.0.0.1:8080": f"127.0.0.1:{application}",
+            "127.0.0.1:8000": f"127.0.0.1:{gateway.port}",
+        },
+    )
+    # Its port for administration is one per machine.
+    config.write_text(f"{{\n\tadmin off\n}}\n{config.read_text()}")
+    settings = {"KEYTURN_TOKEN": token, "HOME": str(gateway.folder)}
+    launch(gateway, [Path(program("caddy") or ""), "run", "--config", config], environment=settings)
+
+
 STARTERS: dict[str, Callable[[Gateway, int, int, str], None]] = {
     "apache2": start_apache,
+    "caddy": start_caddy,
     "haproxy": start_haproxy,
     "nginx": start_nginx,
 }

@@ -24,7 +24,7 @@ from keyturn.testing.ports import free_port
 from keyturn.testing.server import RunningServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-START_SECONDS_MAX = 60.0
+START_SECONDS_MAX = 180.0
 PROXIES = "127.0.0.1/32"
 
 

@@ -10,7 +10,7 @@ import pytest
 from keyturn.http.identity import IDENTITY_HEADERS
 from keyturn.testing.waiting import eventually
 from tests.gateways import programs
-from tests.gateways.programs import STARTERS, program
+from tests.gateways.programs import STARTERS, absence, program
 from tests.gateways.stack import EXAMPLES, Control, Gateway, running_gateway, seen, seen_headers
 
 pytestmark = pytest.mark.slow
@@ -279,8 +279,8 @@ def test_the_guide_lets_browsers_ask_ahead(
 @pytest.mark.parametrize("name", sorted(STARTERS))
 def test_a_gateway_with_a_wrong_token_blames_no_client(name: str, control: Control, application: int) -> None:
     """A client that is told 401 throws away a good key."""
-    if program(name) is None:
-        pytest.skip(f"{name} is not installed; .ci/run installs it")
+    if (reason := absence(name)) is not None:
+        pytest.skip(reason)
 
     def start(made: Gateway) -> None:
         STARTERS[name](made, control.server.port, application, f"{control.token[:-1]}~")
