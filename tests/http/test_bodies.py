@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -181,3 +181,14 @@ def _texts(value: object) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _texts(item)
+
+
+class Named(msgspec.Struct):
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z]+(?!\n)$")]
+
+
+@pytest.mark.parametrize("sent", [b'{"name": "A"}', b'{"name": "a\\n"}'])
+def test_a_pattern_is_shown_as_people_write_it(sent: bytes) -> None:
+    with pytest.raises(InputError) as refused:
+        body.decode(body.decoder_for(Named), sent)
+    assert refused.value.message.endswith("matching regex '^[a-z]+$'")

@@ -102,7 +102,8 @@ def _invalid(text: str) -> InputError:
     if named := _NAMED.match(what):
         field = f"{field}.{named['name']}" if field else named["name"]
     field = printable(field)
-    message = printable(what).replace("`", "")
+    # The end of our patterns refuses a newline where `$` alone would not; who reads a message takes `$` for that.
+    message = printable(what.replace(r"(?!\\n)$", "$")).replace("`", "")
     return InputError(f"{field}: {message}" if field else message, field=field or None)
 
 
