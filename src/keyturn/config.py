@@ -128,6 +128,12 @@ SETTINGS: tuple[Setting, ...] = (
         "10.20.0.0/16",
     ),
     Setting(
+        "source_allow",
+        "",
+        "Networks that credential sources may be in although they are not the internet, by comma; http too.",
+        "10.40.0.0/16",
+    ),
+    Setting(
         "login_allow",
         "",
         "Networks that token issuers and clusters may be in although they are not the internet, by comma; http too.",
@@ -183,6 +189,7 @@ class Settings:
     workspace_key_days: int = 365
     checkpoint_sink: str = ""
     webhook_allow: tuple[Network, ...] = ()
+    source_allow: tuple[Network, ...] = ()
     login_allow: tuple[Network, ...] = ()
     leaked_keys: str = "open"
     log_level: str = "info"
@@ -287,7 +294,7 @@ def own_environment() -> dict[str, str]:
 def server_url(environ: Mapping[str, str] | None = None) -> str:
     """Return the address of the server alone, for `keyturn login`: what else is set may not be there yet."""
     given = os.environ if environ is None else environ
-    return (given.get(f"{PREFIX}URL") or Settings().url).rstrip("/")
+    return _url(given.get(f"{PREFIX}URL") or Settings().url)
 
 
 def _unknown(variable: str, known: Iterable[str]) -> ConfigError:
@@ -312,6 +319,15 @@ def _read_secret(variable: str, path: str) -> str:
         message = f"{variable} names {path!r}, which is empty"
         raise ConfigError(message)
     return text
+
+
+def _url(text: str) -> str:
+    """Return the address of a server; raises ConfigError for what cannot be one."""
+    scheme, _, rest = text.partition("://")
+    if scheme not in ("http", "https") or not rest.strip("/") or not text.isprintable() or " " in text:
+        message = f"{PREFIX}URL is {text[:64]!r}; expected the address of a server"
+        raise ConfigError(message, hint="for example http://127.0.0.1:8700 or https://keys.example.com")
+    return text.rstrip("/")
 
 
 def _check_database_url(text: str) -> None:
@@ -374,12 +390,13 @@ def _parse(values: dict[str, str]) -> Settings:
         workspace_key_days=_integer(values, "workspace_key_days", 365, 0, 3650),
         checkpoint_sink=values.get("checkpoint_sink", ""),
         webhook_allow=_networks(values, "webhook_allow"),
+        source_allow=_networks(values, "source_allow"),
         login_allow=_networks(values, "login_allow"),
         leaked_keys=_choice(values, "leaked_keys", "open", ("open", "off")),
         log_level=_choice(values, "log_level", "info", ("debug", "info", "warning", "error")),
         log_format=_choice(values, "log_format", "auto", ("auto", "json", "console")),
         shutdown_seconds=_integer(values, "shutdown_seconds", 20, 1, 600),
-        url=values.get("url", "http://127.0.0.1:8700").rstrip("/"),
+        url=_url(values.get("url", "http://127.0.0.1:8700")),
         token=_secret(values, "token"),
         profile=values.get("profile", ""),
     )

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from keyturn.config import PREFIX, SETTINGS, Settings, load_settings
+from keyturn.config import PREFIX, SETTINGS, Settings, load_settings, server_url
 from keyturn.errors import ConfigError
 from keyturn.kernel.secret import Secret
 
@@ -61,6 +61,7 @@ def test_every_setting_is_read() -> None:
         "workspace_key_days": "90",
         "checkpoint_sink": "/mnt/checkpoints",
         "webhook_allow": "10.20.0.0/16",
+        "source_allow": "10.40.0.0/16",
         "leaked_keys": "off",
         "login_allow": "10.30.0.0/16",
         "log_level": "warning",
@@ -269,3 +270,10 @@ def test_what_names_no_valkey_is_refused_and_not_shown(address: str) -> None:
         load_settings({"KEYTURN_VALKEY_URL": address})
 
     assert HIDDEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["ftp://keys.example", "keys.example.com", "https://", "http:///", "http://a b/"])
+def test_an_address_that_is_none_of_a_server_says_so(url: str) -> None:
+    for read in (lambda: load_settings({f"{PREFIX}URL": url}), lambda: server_url({f"{PREFIX}URL": url})):
+        with pytest.raises(ConfigError, match="expected the address of a server"):
+            read()

@@ -39,7 +39,7 @@ def test_every_example_works_as_pasted(page: Path, start_server: Callable[..., R
     script = _script(page)
     if "curl" in script and shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    server = start_server(data_dir=tmp_path / "data")
+    server = start_server(data_dir=tmp_path / "data", env={"KEYTURN_SOURCE_ALLOW": "127.0.0.1/32"})
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KEYTURN_")}
     pasted = subprocess.run(

@@ -47,6 +47,9 @@ class Town:
     def borrows(self, connection: Mapping[str, Any]) -> bool:
         return connection.get("as") == "machine"
 
+    def destination(self, connection: Mapping[str, Any]) -> None:
+        del connection
+
     def read_role(self, given: Mapping[str, Any], ttl_seconds: int, max_ttl_seconds: int) -> dict[str, Any]:
         assert ttl_seconds <= max_ttl_seconds
         return dict(given)

@@ -21,7 +21,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.postgres]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer.start(tmp_path_factory.mktemp("leases") / "data") as running:
+    with RunningServer.start(
+        tmp_path_factory.mktemp("leases") / "data", env={"KEYTURN_SOURCE_ALLOW": "127.0.0.1/32"}
+    ) as running:
         yield running
 
 

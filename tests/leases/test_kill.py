@@ -166,7 +166,7 @@ def test_no_account_is_unknown_however_a_server_is_killed(
 
     Right after each kill every account has its row, and after the sweep only those of active leases exist.
     """
-    server = start_server(server_database_url)
+    server = start_server(server_database_url, env={"KEYTURN_SOURCE_ALLOW": "127.0.0.1/32"})
     set_up(server, provider)
     chance = random.Random(7)
     answered: dict[str, str] = {}
@@ -196,7 +196,7 @@ def test_a_kill_between_creation_and_answer_leaves_no_account(
     start_server: Start, server_database_url: str | None, postgres_server: PostgresServer, provider: Provider
 ) -> None:
     """The server is stopped when the account is there, or nearly so, and then killed; again until one was caught."""
-    server = start_server(server_database_url)
+    server = start_server(server_database_url, env={"KEYTURN_SOURCE_ALLOW": "127.0.0.1/32"})
     set_up(server, provider, config={"creation": SLOW})
     token = server.admin_token
     met: set[str] = set()
@@ -233,7 +233,7 @@ def test_leases_expire_on_time_over_a_kill_and_a_provider_that_was_away(
     start_server: Start, server_database_url: str | None, provider: Provider
 ) -> None:
     """A restart costs nothing, and what could not be dropped is tried again."""
-    server = start_server(server_database_url)
+    server = start_server(server_database_url, env={"KEYTURN_SOURCE_ALLOW": "127.0.0.1/32"})
     set_up(server, provider)
     with client_of(server) as client:
         path = f"{API}/credential-sources/app/roles/reader/leases"

@@ -380,7 +380,7 @@ def open_application(settings: Settings) -> Application:
         webhooks=WebhookService(door, keyring, settings.webhook_allow),
         deliveries=DeliveryService(door),
         logins=open_logins(settings, door, keyring, unauthenticated),
-        lease_parts=open_leases(door, keyring, node),
+        lease_parts=open_leases(door, keyring, node, settings.source_allow),
         leak_parts=open_leaks(settings, door, keyring, node, unauthenticated),
         vault=open_vault(door, keyring, unauthenticated, news, draining),
         webhook_dispatcher=Dispatcher(database, keyring, node, HttpSender(settings.webhook_allow)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keyturn.bootstrap.source_guard import GuardedConnectors
 from keyturn.leases import lease_store
 from keyturn.leases.connectors.installed import InstalledConnectors
 from keyturn.leases.dispatcher import LeaseDispatcher
@@ -15,12 +16,13 @@ from keyturn.leases.sources import SourceService
 from keyturn.telemetry.metrics import Family, Sample, counter, gauge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection
 
     from keyturn.access.door import Door
     from keyturn.storage.keyring import Keyring
+    from keyturn.webhooks.guard import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,9 @@ class Leases:
         yield counter("keyturn_lease_failures", "Rounds of the dispatcher that failed.", health.failures)
 
 
-def open_leases(door: Door, keyring: Keyring, node: str) -> Leases:
-    """Wire the leases of a worker together."""
-    connectors = InstalledConnectors()
+def open_leases(door: Door, keyring: Keyring, node: str, allowed: Sequence[Network] = ()) -> Leases:
+    """Wire the leases of a worker together; sources may be on the internet and in `allowed` networks."""
+    connectors = GuardedConnectors(InstalledConnectors(), allowed)
     endings = Endings(door.database, keyring, connectors, Timing())
     return Leases(
         sources=SourceService(door, keyring, connectors),

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from keyturn.access.caller import Credentials
     from keyturn.access.door import Door, Operation
+    from keyturn.access.shares import Shares
     from keyturn.audit.leaf import Actor
     from keyturn.leases.endings import Endings
     from keyturn.leases.model import Role, Source
@@ -88,12 +89,13 @@ class Until:
 class Creation:
     """Makes leases."""
 
-    def __init__(self, door: Door, keyring: Keyring, connectors: Connectors, endings: Endings) -> None:
-        """Need the door, the keyring, the connectors, and who ends what was begun."""
+    def __init__(self, door: Door, keyring: Keyring, connectors: Connectors, endings: Endings, shares: Shares) -> None:
+        """Need the door, the keyring, the connectors, who ends what was begun, and the shares of connections."""
         self._door = door
         self._keyring = keyring
         self._connectors = connectors
         self._endings = endings
+        self._shares = shares
         self._creating: Counter[str] = Counter()
 
     async def create(self, credentials: Credentials, source: str, role: str, ttl_seconds: int | None) -> LeaseCreated:
@@ -164,7 +166,11 @@ class Creation:
     async def _make(self, intent: Intent, deadline: Until) -> dict[str, str]:
         lease, password = intent.lease, Secret(random_base62(PASSWORD_CHARACTERS))
         account = NewAccount(lease.account, password, lease.expires_at, lease.ttl_seconds)
-        async with asyncio.timeout(self._endings.timing.create), intent.connector.open(intent.connection) as session:
+        async with (
+            asyncio.timeout(self._endings.timing.create),
+            self._shares.place(lease.workspace),
+            intent.connector.open(intent.connection) as session,
+        ):
             made = await session.create(intent.role.config, account, deadline)
         return made or {"username": lease.account, "password": password.reveal()}
 

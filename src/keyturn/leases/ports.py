@@ -9,7 +9,7 @@ that exists is not created twice, and one that does not exist is dropped already
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -67,6 +67,20 @@ class Session(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a connection leads, for the guard that decides whether it may."""
+
+    host: str
+    port: int
+    scheme: str = "https"
+    """`http` for what may go to networks of the operator's list alone."""
+    field: str = "host"
+    """The setting that names it."""
+    moved: Callable[[str], dict[str, Any]] | None = None
+    """The same connection to this address in place of the name; None where TLS proves the name, so that it stays."""
+
+
 class Connector(Protocol):
     """One kind of system."""
 
@@ -92,6 +106,10 @@ class Connector(Protocol):
 
     def read_role(self, given: Mapping[str, Any], ttl_seconds: int, max_ttl_seconds: int) -> dict[str, Any]:
         """Check the configuration of a role; raises InputError naming the field."""
+        ...
+
+    def destination(self, connection: Mapping[str, Any]) -> Destination | None:
+        """Say where a connection leads; None when it leads to what the kind itself names, and nobody else."""
         ...
 
     def open(self, connection: Mapping[str, Any]) -> AbstractAsyncContextManager[Session]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from keyturn.access.caller import Resource
 from keyturn.access.paging import page
+from keyturn.access.shares import Shares
 from keyturn.errors import ConflictError, InputError, UnavailableError, not_found
 from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.ids import is_id
@@ -44,6 +45,10 @@ _ENDS: Final = {
 }
 
 
+CONNECTIONS_EACH: Final = 32
+"""How many connections to sources of one workspace this worker makes at once: half of what blocking drivers have."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Renewal:
     """What it takes to prolong an account at its source."""
@@ -64,7 +69,8 @@ class LeaseService:
         self._keyring = keyring
         self._connectors = connectors
         self._endings = endings
-        self._creation = Creation(door, keyring, connectors, endings)
+        self._shares = Shares(CONNECTIONS_EACH)
+        self._creation = Creation(door, keyring, connectors, endings, self._shares)
 
     async def create(
         self, credentials: Credentials, source: str, role: str, *, ttl_seconds: int | None = None
@@ -206,6 +212,7 @@ class LeaseService:
         try:
             async with (
                 asyncio.timeout(self._endings.timing.create),
+                self._shares.place(renewal.lease.workspace),
                 renewal.connector.open(renewal.connection) as session,
             ):
                 await session.extend(renewal.config, renewal.lease.account, renewal.expires_at)

@@ -12,6 +12,7 @@ from keyturn.access.caller import Resource
 from keyturn.access.idempotency import Attempt, Replay, idempotent
 from keyturn.access.moments import require_revision
 from keyturn.access.paging import page
+from keyturn.access.shares import Shares
 from keyturn.errors import CapError, ConflictError, InputError, UnavailableError, not_found
 from keyturn.kernel.ids import new_id
 from keyturn.leases import lease_store, store
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 SOURCES_MAX: Final = 200
 CHECK_SECONDS: Final = 15.0
+CHECKS_EACH: Final = 8
+"""How many checks of one workspace are under way at once in this worker."""
 _MACHINE: Final = Resource("~instance/credential_source/machine")
 _NO_PLACES: Final = frozenset({"username", "database"})
 """Settings that may change without the secrets given again; any other may say where they are sent."""
@@ -53,6 +56,7 @@ _NO_PLACES: Final = frozenset({"username", "database"})
 class _Reach:
     """How a source is reached."""
 
+    workspace: str
     connector: Connector
     connection: dict[str, Any] = field(repr=False)
 
@@ -65,6 +69,7 @@ class SourceService:
         self._door = door
         self._keyring = keyring
         self._connectors = connectors
+        self._shares = Shares(CHECKS_EACH)
 
     async def create(
         self, credentials: Credentials, request: CreateSource, *, idempotency: str | None = None
@@ -77,13 +82,18 @@ class SourceService:
         connector = self._connector(request.kind)
         resource = Resource(source_resource(request.name))
         # Before anything is connected to: what answers where is not for everybody to find out.
-        await self._door.read(credentials, lambda op: op.authorise(Action.CREDENTIAL_SOURCE_CREATE, resource))
+
+        def allowed(op: Operation) -> str:
+            op.authorise(Action.CREDENTIAL_SOURCE_CREATE, resource)
+            return op.workspace
+
+        workspace = await self._door.read(credentials, allowed)
         connection = connector.read_connection(request.connection)
         borrows = connector.borrows(connection)
         if borrows:
             await self._door.read(credentials, lambda op: op.authorise(Action.CREDENTIAL_SOURCE_CREATE, _MACHINE))
         if request.check:
-            await _require_reachable(_Reach(connector, connection))
+            await self._require_reachable(_Reach(workspace, connector, connection))
 
         def work(op: Operation) -> SourceInfo:
             op.authorise(Action.CREDENTIAL_SOURCE_CREATE, resource)
@@ -123,9 +133,10 @@ class SourceService:
 
         def work(op: Operation) -> _Reach:
             found = _authorised_source(op, Action.CREDENTIAL_SOURCE_UPDATE, name)
-            return _Reach(self._connector(found.kind), store.open_connection(op.connection, self._keyring, found))
+            opened = store.open_connection(op.connection, self._keyring, found)
+            return _Reach(op.workspace, self._connector(found.kind), opened)
 
-        error = await _error_of(await self._door.read(credentials, work))
+        error = await self._error_of(await self._door.read(credentials, work))
         return SourceCheck(reachable=error is None, error=error)
 
     async def update(
@@ -145,11 +156,11 @@ class SourceService:
             moved = _moved(found, connector, given, secrets)
             if connector.borrows(moved):
                 op.authorise(Action.CREDENTIAL_SOURCE_UPDATE, _MACHINE)
-            return _Reach(connector, moved)
+            return _Reach(op.workspace, connector, moved)
 
         reach = await self._door.read(credentials, prepare)
         if reach is not None and request.check:
-            await _require_reachable(reach)
+            await self._require_reachable(reach)
 
         def work(op: Operation) -> SourceInfo:
             found = _authorised_source(op, Action.CREDENTIAL_SOURCE_UPDATE, name)
@@ -294,6 +305,31 @@ class SourceService:
 
     # --- parts ---------------------------------------------------------------------------------------------------
 
+    async def _require_reachable(self, reach: _Reach) -> None:
+        error = await self._error_of(reach)
+        if error is not None:
+            raise UnavailableError(
+                f"the source does not answer as it should: {error}",
+                code="provider_failed",
+                hint="correct the connection, or say `check: false`",
+            )
+
+    async def _error_of(self, reach: _Reach) -> str | None:
+        try:
+            async with (
+                asyncio.timeout(CHECK_SECONDS),
+                self._shares.place(reach.workspace),
+                reach.connector.open(reach.connection) as session,
+            ):
+                await session.check()
+        except ProviderError as error:
+            return public_error(str(error))
+        except TimeoutError:
+            return "the source did not answer in time"
+        except Exception as error:  # noqa: BLE001 -- somebody else's connector may raise anything
+            return f"the connector failed: {type(error).__name__}"
+        return None
+
     def _connector(self, kind: str) -> Connector:
         found = self._connectors.get(kind)
         if found is None:
@@ -399,29 +435,6 @@ def _parted(connector: Connector, connection: dict[str, Any]) -> tuple[dict[str,
     """Tell what is secret of a connection from what is not."""
     secret = {name: value for name, value in connection.items() if name in connector.secret_settings}
     return {name: value for name, value in connection.items() if name not in secret}, secret
-
-
-async def _require_reachable(reach: _Reach) -> None:
-    error = await _error_of(reach)
-    if error is not None:
-        raise UnavailableError(
-            f"the source does not answer as it should: {error}",
-            code="provider_failed",
-            hint="correct the connection, or say `check: false`",
-        )
-
-
-async def _error_of(reach: _Reach) -> str | None:
-    try:
-        async with asyncio.timeout(CHECK_SECONDS), reach.connector.open(reach.connection) as session:
-            await session.check()
-    except ProviderError as error:
-        return public_error(str(error))
-    except TimeoutError:
-        return "the source did not answer in time"
-    except Exception as error:  # noqa: BLE001 -- somebody else's connector may raise anything
-        return f"the connector failed: {type(error).__name__}"
-    return None
 
 
 def _record_source(op: Operation, action: Action, of: Source, detail: dict[str, Detail]) -> None:

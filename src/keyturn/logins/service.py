@@ -24,6 +24,7 @@ import structlog
 
 from keyturn.access import principals
 from keyturn.access.rules import within
+from keyturn.access.shares import Shares
 from keyturn.audit.leaf import Actor, Leaf
 from keyturn.errors import ConflictError, InputError
 from keyturn.kernel.clock import rfc3339
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 
 DEFAULT_WORKSPACE: Final = "default"
 TRIES: Final = 3
+PROVEN_EACH: Final = 4
+"""How many assertions of one workspace are proven at once in this worker, for which others may have to be asked."""
 _log = structlog.get_logger("keyturn.logins")
 
 
@@ -114,6 +117,7 @@ class LoginService:
         self._key_sets = key_sets
         self._failures = failures
         self._throttle = Throttle(door.database.clock.boottime)
+        self._shares = Shares(PROVEN_EACH)
 
     async def login(
         self,
@@ -168,7 +172,7 @@ class LoginService:
         for _ in range(TRIES):
             now = self._database.clock.now()
             asked = await self._database.read(lambda connection, now=now: self._asked(connection, attempt, now))  # type: ignore[misc]
-            proof = asked.proof or await self._proven(asked, attempt)
+            proof = asked.proof or await self._proven_in_turn(asked, attempt)
             try:
                 return (await self._database.write(lambda t, a=asked, p=proof: self._admit(t, attempt, a, p))).value  # type: ignore[misc]
             except _ChangedError:
@@ -186,6 +190,11 @@ class LoginService:
         if method.kind == KUBERNETES:
             return _Asked(method, role, reviewer=self.methods.reviewer(connection, method))
         return _Asked(method, role)
+
+    async def _proven_in_turn(self, asked: _Asked, attempt: _Attempt) -> Proof:
+        """Prove an assertion, for which an issuer or a cluster of the workspace may have to be asked."""
+        async with self._shares.place(asked.method.workspace):
+            return await self._proven(asked, attempt)
 
     async def _proven(self, asked: _Asked, attempt: _Attempt) -> Proof:
         config, binding, assertion = asked.method.config, asked.role.config, attempt.assertion

@@ -4,6 +4,7 @@
       stand for election -> fan out what is new -> claim what is due -> send, each in a task of its own
 
     one endpoint    at most PER_ENDPOINT attempts at a time, one while it fails: it delays nobody else
+    one workspace   at most PER_WORKSPACE attempts at a time, over all of its endpoints
     all together    at most TOGETHER attempts at a time
     a claim         keeps a delivery from being sent twice at once; it ends by itself after CLAIM_SECONDS, and when
                     another worker takes over from a leader that was killed and could not extend its lease
@@ -33,7 +34,7 @@ from keyturn.wire.actions import Action
 from keyturn.wire.webhooks import DeliveryState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy import Connection
 
@@ -48,6 +49,7 @@ LEASE_SECONDS: Final = 5.0
 STAND_AGAIN_SECONDS: Final = 2.0
 CLAIM_SECONDS: Final = 45.0
 PER_ENDPOINT: Final = 4
+PER_WORKSPACE: Final = 64
 TOGETHER: Final = 256
 DRAIN_SECONDS: Final = 4.0
 RETAIN_EVERY_SECONDS: Final = 3600.0
@@ -191,14 +193,18 @@ class Dispatcher:
 
     async def _start(self, endpoints: list[str]) -> int:
         using = Counter(parcel.endpoint.id for parcel in self._sending.values())
+        sending = Counter(parcel.endpoint.workspace for parcel in self._sending.values())
         room = TOGETHER - len(self._sending)
         if room <= 0:
             return 0
 
         def claim(transaction: Transaction) -> list[_Parcel]:
             claimed: list[_Parcel] = []
+            of = sending.copy()
             for one in endpoints:
-                claimed += self._claim(transaction, one, using[one], room - len(claimed))
+                more = self._claim(transaction, one, using[one], room - len(claimed), of)
+                of.update(parcel.endpoint.workspace for parcel in more)
+                claimed += more
             return claimed
 
         parcels = (await self._database.write(claim)).value
@@ -208,10 +214,13 @@ class Dispatcher:
             task.add_done_callback(self._ended)
         return len(parcels)
 
-    def _claim(self, transaction: Transaction, endpoint_id: str, using: int, room: int) -> list[_Parcel]:
+    def _claim(
+        self, transaction: Transaction, endpoint_id: str, using: int, room: int, sending: Mapping[str, int]
+    ) -> list[_Parcel]:
         endpoint = store.load_by_id(transaction.connection, endpoint_id)
         if endpoint is None or endpoint.state != ACTIVE:
             return []
+        room = min(room, PER_WORKSPACE - sending.get(endpoint.workspace, 0))
         wanted = min(room, (1 if endpoint.failing_since is not None else PER_ENDPOINT) - using)
         if wanted <= 0:
             return []

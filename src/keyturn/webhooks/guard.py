@@ -99,6 +99,11 @@ def refusal(text: str, allowed: Sequence[Network] = ()) -> str | None:
     return None
 
 
+def is_address(text: str) -> bool:
+    """Tell whether the text is an IP address, and not a name."""
+    return _address(text) is not None
+
+
 def is_allowed(text: str, allowed: Sequence[Network]) -> bool:
     """Tell whether the operator has listed a network that this address is in."""
     address = _address(text)

@@ -14,7 +14,9 @@ Native = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer.start(tmp_path_factory.mktemp("vault") / "data") as running:
+    with RunningServer.start(
+        tmp_path_factory.mktemp("vault") / "data", env={"KEYTURN_SOURCE_ALLOW": "127.0.0.1/32"}
+    ) as running:
         yield running
 
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what hv
 def test_the_program_that_people_have_runs_unchanged(
     start_server: Callable[..., RunningServer], server_database_url: str | None
 ) -> None:
-    server = start_server(server_database_url)
+    server = start_server(server_database_url, env={"KEYTURN_SOURCE_ALLOW": "127.0.0.1/32"})
     client = hvac.Client(server.url, server.admin_token)
     assert client.is_authenticated()
     path = "api-keys/payment-gateway"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -14,7 +15,7 @@ from msgspec import Meta
 from keyturn.errors import InputError
 from keyturn.leases.connectors.settings import Word, read
 from keyturn.leases.connectors.threads import Threads
-from keyturn.leases.ports import Deadline, NewAccount, ProviderError
+from keyturn.leases.ports import Deadline, Destination, NewAccount, ProviderError
 from keyturn.leases.rules import public_error
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class AwsStsConnector:
     def read_connection(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Check the settings of a connection."""
         settings = read(given, AwsConnection, "connection")
+        _check_endpoint(settings.endpoint)
         if (settings.access_key_id is None) == bool(settings.secret_access_key):
             raise InputError("expected access_key_id and secret_access_key, or neither", field="connection")
         return msgspec.structs.asdict(settings)
@@ -75,6 +77,21 @@ class AwsStsConnector:
             if not SECONDS_MIN <= seconds <= SECONDS_MAX:
                 raise InputError(f"AWS allows {SECONDS_MIN} to {SECONDS_MAX} seconds, found {seconds}", field=field)
         return msgspec.structs.asdict(role)
+
+    def destination(self, connection: Mapping[str, Any]) -> Destination | None:
+        """Say where an endpoint leads that was given; AWS's own need no guard."""
+        endpoint = connection.get("endpoint")
+        if endpoint is None:
+            return None
+        parts = urlsplit(endpoint)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+
+        def moved(address: str) -> dict[str, Any]:
+            shown = f"[{address}]" if ":" in address else address
+            return {**connection, "endpoint": parts._replace(netloc=f"{shown}:{port}").geturl()}
+
+        plain = parts.scheme == "http"
+        return Destination(parts.hostname or "", port, parts.scheme, "endpoint", moved if plain else None)
 
     @asynccontextmanager
     async def open(self, connection: Mapping[str, Any]) -> AsyncIterator[AwsStsSession]:
@@ -134,6 +151,17 @@ class AwsStsSession:
 
     async def _run(self, call: Callable[[], Any]) -> Any:  # noqa: ANN401 -- boto3 has no types
         return await self._threads.run(_guarded, call, self._settings.secret_access_key)
+
+
+def _check_endpoint(endpoint: str | None) -> None:
+    """Refuse an address that could be read in two ways."""
+    try:
+        parts = urlsplit(endpoint or "https://sts.example")
+        understood = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc and "\\" not in parts.netloc
+    except ValueError:
+        understood = False
+    if not understood:
+        raise InputError("connection.endpoint: expected an address of host and port", field="connection.endpoint")
 
 
 def _client(settings: AwsConnection) -> Any:  # noqa: ANN401 -- boto3 has no types

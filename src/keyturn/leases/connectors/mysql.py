@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import msgspec
 from msgspec import Meta
 
-from keyturn.leases.connectors.settings import Host, Port, Statements, Tls, Word, read, tls_context
+from keyturn.leases.connectors.settings import Host, Port, Statements, Tls, Word, destination, read, tls_context
 from keyturn.leases.connectors.statements import check, render
 from keyturn.leases.connectors.threads import Threads
-from keyturn.leases.ports import Deadline, NewAccount, ProviderError
+from keyturn.leases.ports import Deadline, Destination, NewAccount, ProviderError
 from keyturn.leases.rules import public_error
 
 if TYPE_CHECKING:
@@ -81,6 +81,10 @@ class MysqlConnector:
         check(role.creation, "config.creation", knows=("name", "password"), needs=("name", "password"))
         check(role.revocation, "config.revocation", knows=("name",), needs=("name",))
         return msgspec.structs.asdict(role)
+
+    def destination(self, connection: Mapping[str, Any]) -> Destination:
+        """Say where it leads."""
+        return destination(connection)
 
     @asynccontextmanager
     async def open(self, connection: Mapping[str, Any]) -> AsyncIterator[MysqlSession]:

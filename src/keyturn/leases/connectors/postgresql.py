@@ -17,9 +17,9 @@ from msgspec import Meta
 
 from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.secret import Secret, random_bytes
-from keyturn.leases.connectors.settings import Host, Port, Statements, Tls, Word, read, tls_context
+from keyturn.leases.connectors.settings import Host, Port, Statements, Tls, Word, destination, read, tls_context
 from keyturn.leases.connectors.statements import check, render
-from keyturn.leases.ports import Deadline, NewAccount, ProviderError
+from keyturn.leases.ports import Deadline, Destination, NewAccount, ProviderError
 from keyturn.leases.rules import public_error
 
 if TYPE_CHECKING:
@@ -85,6 +85,10 @@ class PostgresqlConnector:
         check(role.renewal, "config.renewal", knows=("name", "expiration"))
         check(role.revocation, "config.revocation", knows=("name",), needs=("name",))
         return msgspec.structs.asdict(role)
+
+    def destination(self, connection: Mapping[str, Any]) -> Destination:
+        """Say where it leads."""
+        return destination(connection)
 
     @asynccontextmanager
     async def open(self, connection: Mapping[str, Any]) -> AsyncIterator[PostgresqlSession]:

@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Meta
 
 from keyturn.errors import InputError
-from keyturn.leases.connectors.settings import Host, Port, Tls, Word, read, tls_context
-from keyturn.leases.ports import Deadline, NewAccount, ProviderError
+from keyturn.leases.connectors.settings import Host, Port, Tls, Word, destination, read, tls_context
+from keyturn.leases.ports import Deadline, Destination, NewAccount, ProviderError
 from keyturn.leases.rules import public_error
 
 if TYPE_CHECKING:
@@ -73,6 +73,10 @@ class RedisConnector:
                     field=f"config.rules[{number}]",
                 )
         return msgspec.structs.asdict(role)
+
+    def destination(self, connection: Mapping[str, Any]) -> Destination:
+        """Say where it leads."""
+        return destination(connection)
 
     @asynccontextmanager
     async def open(self, connection: Mapping[str, Any]) -> AsyncIterator[RedisSession]:

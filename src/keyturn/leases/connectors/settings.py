@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from keyturn.errors import InputError
+from keyturn.leases.ports import Destination
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +38,16 @@ def read(given: Mapping[str, Any], kind: type[T], field: str) -> T:
         said = text[: place.start()] if place is not None else text
         where = f"{field}.{place['field']}" if place is not None and place["field"] else field
     raise InputError(f"{where}: {said}", field=where)
+
+
+def destination(connection: Mapping[str, Any]) -> Destination:
+    """Say where a connection of `host`, `port` and `tls` leads; only a certificate that is checked proves the name."""
+    proven = connection["tls"] == "verify"
+    return Destination(
+        connection["host"],
+        connection["port"],
+        moved=None if proven else lambda address: {**connection, "host": address},
+    )
 
 
 def tls_context(tls: Tls, ca: str | None) -> ssl.SSLContext | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-THREADS: Final = 32
+THREADS: Final = 64
 
 
 class Threads:
