@@ -242,6 +242,28 @@ async def test_a_slow_endpoint_delays_nobody_and_is_not_flooded(post: Post) -> N
     assert len(post.receiver.types(url_of("slow"))) == 12
 
 
+async def test_slow_endpoints_of_one_workspace_leave_room_for_others(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A workspace with many endpoints that stand still does not take every place there is."""
+    monkeypatch.setattr(module, "PER_WORKSPACE", 3)
+    gates = []
+    for name in ("one", "two"):
+        await post.endpoint(name, "keyspace.*")
+        gates.append(asyncio.Event())
+        post.receiver.gates[url_of(name)] = gates[-1]
+    for number in range(6):
+        await post.desk.keyspace(f"orders-{number}")
+
+    assert await post.dispatcher.dispatch_once() == 3
+    assert await post.dispatcher.dispatch_once() == 0
+    for gate in gates:
+        gate.set()
+    await post.dispatcher.settled()
+    await post.round()
+    assert [len(post.receiver.types(url_of(name))) for name in ("one", "two")] == [6, 6]
+
+
 async def test_a_failing_endpoint_gets_one_attempt_at_a_time(post: Post) -> None:
     await post.endpoint("hook", "keyspace.*")
     post.receiver.answers[url_of("hook")] = DOWN
