@@ -91,12 +91,24 @@ def _content(batches: list[UsageBatch]) -> bytes:
     return b"".join(_line(b"B", msgspec.json.encode(one)) for one in batches)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.sampled_from(["/x", "/x?k=1", "/y", None])), max_size=60))
-def test_counts_add_up(calls: list[tuple[str, str | None]]) -> None:
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b"]),
+            st.sampled_from(["/x", "/x?k=1", "/y", None]),
+            st.sampled_from([59.9, 60.0, 185.5]),
+        ),
+        max_size=60,
+    )
+)
+def test_counts_add_up(calls: list[tuple[str, str | None, float]]) -> None:
     counts = UsageCounts()
-    for version, path in calls:
-        counts.count(version * 12, "VALID", Request("k", path=path), 120.5)
+    for version, path, at in calls:
+        counts.count(version * 12, "VALID", Request("k", path=path), at)
+    assert len(counts) == len({(version, (path or "").partition("?")[0], at) for version, path, at in calls})
     taken = counts.take()
+    for item in () if taken is None else taken.items:
+        assert item.minute == {59.9: 0, 60.0: 60, 185.5: 180}[item.at]
     assert (0 if taken is None else total(taken)) == len(calls) == counts.counted
     assert "?" not in repr(taken)
     assert counts.take() is None

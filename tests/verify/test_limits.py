@@ -341,3 +341,20 @@ def test_a_limit_of_nothing_admits_nothing(kind: str) -> None:
 
     assert not refused.admitted
     assert refused.reports[0].remaining == 0
+
+
+def test_a_demand_that_is_used_again_is_charged_where_others_are() -> None:
+    """A counter that was forgotten, or is another limiter's, is not charged in secret."""
+    limiter, other = LocalLimiter(capacity=2), LocalLimiter()
+    kept = demand(rule(limit=3, window=3))
+    assert take(limiter, kept).admitted
+    for number in range(50):
+        one = demand(rule(limit=3, window=3), counter=f"key/{number}/burst")
+        assert take(limiter, one, at=NOW + 10 + 4 * number).admitted
+    later = NOW + 1000
+    assert take(limiter, kept, at=later).reports[0].remaining == 2
+    assert take(limiter, demand(kept.rule), at=later).reports[0].remaining == 1
+    assert take(limiter, kept, at=later).reports[0].remaining == 0
+
+    assert take(other, kept, at=later).reports[0].remaining == 2
+    assert not take(limiter, kept, at=later).admitted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final
 
 from keyturn.wire.verification import Code, VerifyResponse
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 _VALID: Final = Code.VALID.value
 
 
-@final
 class Verification:
     """The verdict on a presented key; true when the key is admitted.
 
@@ -20,12 +19,25 @@ class Verification:
     What is known of the key is None unless its secret was proven.
     """
 
-    __slots__ = ("response", "valid")
+    __slots__ = ("_response", "valid")
+
+    _response: VerifyResponse | None
 
     def __init__(self, response: VerifyResponse) -> None:
         """Wrap an answer; it admits only when it says so twice, by `valid` and by its code."""
-        self.response = response
+        self._response = response
         self.valid: bool = response.valid and response.code == _VALID
+
+    @property
+    def response(self) -> VerifyResponse:
+        """The answer as a server gives it."""
+        if self._response is None:
+            self._response = self._worded()
+        return self._response
+
+    def _worded(self) -> VerifyResponse:
+        """Word the answer of a verdict that was made without words, when it is first read."""
+        raise NotImplementedError
 
     def __bool__(self) -> bool:
         return self.valid

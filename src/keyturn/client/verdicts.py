@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from keyturn.verify.spending import Limiter, QuotaDemand
     from keyturn.verify.terms import Terms
 
-ANSWERS_MAX: Final = 4096
 UNKNOWN_PER_SECOND: Final = 20.0
 UNKNOWN_BURST: Final = 50.0
 """How often a well-formed key that is not known here is asked about: it may have been issued just now."""
@@ -63,7 +62,6 @@ _Known = tuple[
     "dict[str, str] | None",
     "str | None",
 ]
-_Held = tuple["VersionPolicy", "Terms", _Known, Verification]
 
 
 class Undecided(Enum):
@@ -115,9 +113,8 @@ class ShareLimiter(LocalLimiter):
 
     def take_now(self, demands: Sequence[LimitDemand], now: float) -> LimitOutcome:
         """See LocalLimiter."""
-        if self._share > 1:
-            demands = [LimitDemand(self._part(one.rule), one.workspace, one.counter, one.cost) for one in demands]
-        return super().take_now(demands, now)
+        parts = [LimitDemand(self._part(one.rule), one.workspace, one.counter, one.cost) for one in demands]
+        return super().take_now(parts, now)
 
     def _part(self, rule: LimitRule) -> LimitRule:
         found = self._scaled.get(rule)
@@ -141,6 +138,25 @@ class ShareLimiter(LocalLimiter):
 
 
 @final
+class _Admitted(Verification):
+    """A verdict that admits; most of its kind are only asked whether they do, so it is worded when it is read."""
+
+    __slots__ = ("_admission", "_terms", "_version")
+
+    def __init__(self, version: VersionPolicy, terms: Terms, admission: Admission) -> None:
+        """Admit a version under these terms, charged like this."""
+        self._response = None
+        self.valid = True
+        self._version = version
+        self._terms = terms
+        self._admission = admission
+
+    def _worded(self) -> VerifyResponse:
+        """See Verification."""
+        return _response(_VALID, _known(self._version, self._terms), self._admission, None)
+
+
+@final
 class Verdicts:
     """Decides; any number of threads may ask."""
 
@@ -158,15 +174,16 @@ class Verdicts:
         self._replica = feed.replica
         self._fresh = feed.freshness.fresh
         self._counts = counts
-        self._now = clock.now
+        self._at = clock.at
         self._boottime = clock.boottime
         self._lock = lock
-        self._local = ShareLimiter(share) if limits == "local" else None
+        self._local: LocalLimiter | None = None
+        if limits == "local":
+            self._local = LocalLimiter() if share == 1 else ShareLimiter(share)
         self._limiter: Limiter = _NoLimits(None if limits == "server" else _NO_CHARGES)
         if self._local is not None:
             self._limiter = self._local
         self._quotas = _ServerQuotas()
-        self._answers: dict[str, _Held] = {}
         self._unknown = UNKNOWN_BURST
         self._unknown_at = -inf
         self._silent_until = -inf
@@ -188,10 +205,11 @@ class Verdicts:
                 if isinstance(located, Undecided):
                     return located
                 version = located
-            bound = self._shortest() if version is None else version.keyspace.stale_after_seconds
-            if not self._fresh(self._boottime(), bound):
+            bound = self._shortest() if version is None else version.standing.keyspace.stale_after_seconds
+            boottime = self._boottime()
+            if not self._fresh(boottime, bound):
                 return Undecided.STALE
-            now = self._now()
+            now = self._at(boottime)
             if explained:
                 return self._explained(request, version, bound, now)
             verdict = decide(request, version, now)
@@ -268,21 +286,7 @@ class Verdicts:
             known = _known(version, version.terms)
             return Verification(_response(verdict.code.value, known, admission, checks))
         self._counts.count(version.id, _VALID, request, now)
-        terms = version.terms
-        held = self._answers.get(version.id)
-        if held is None or held[0] is not version or held[1] is not terms:
-            held = self._remember(version, terms)
-        if admission.limits or admission.shadow or admission.slots:
-            return Verification(_response(_VALID, held[2], admission, None))
-        return held[3]
-
-    def _remember(self, version: VersionPolicy, terms: Terms) -> _Held:
-        """Keep what is told of an admitted version for as long as nothing about it changes."""
-        if len(self._answers) >= ANSWERS_MAX:
-            self._answers.clear()
-        known = _known(version, terms)
-        held = self._answers[version.id] = (version, terms, known, Verification(VerifyResponse(True, _VALID, *known)))
-        return held
+        return _Admitted(version, verdict.terms, admission)
 
     def _locate(self, request: Request, *, known: bool) -> VersionPolicy | Undecided | None:
         """Find an imported key by its digest, or say what an id that is not here calls for."""
@@ -324,16 +328,17 @@ class Verdicts:
 
 def _known(version: VersionPolicy, terms: Terms) -> _Known:
     """Return what is told of a key whose secret was proven, in the order of VerifyResponse."""
+    told = version.told()
     return (
         version.key_id,
         version.id,
-        version.keyspace.name,
-        version.owner,
+        version.standing.keyspace.name,
+        told.owner,
         version.standing.environment,
-        version.name,
+        told.name,
         terms.grants.names,
         None if version.expires_at is None else rfc3339(version.expires_at),
-        version.metadata(),
+        told.metadata,
         None if terms.plan is None else terms.plan.name,
     )
 

@@ -203,8 +203,8 @@ class Verifier:
             keyspace,
             country,
             cost,
-            tuple(limits),
-            tuple(quotas),
+            tuple(limits) if limits else (),
+            tuple(quotas) if quotas else (),
         )
         found = self._verdicts.decide(request, explained=explain) if self._started else self._begin(request, explain)
         return found if isinstance(found, Verification) else self._other(found, request, explain)
@@ -239,8 +239,8 @@ class Verifier:
             keyspace,
             country,
             cost,
-            tuple(limits),
-            tuple(quotas),
+            tuple(limits) if limits else (),
+            tuple(quotas) if quotas else (),
         )
         found = self._verdicts.decide(request, explained=explain) if self._started else self._begin(request, explain)
         if isinstance(found, Verification):

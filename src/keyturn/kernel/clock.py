@@ -23,7 +23,7 @@ from typing import Final
 JUMP_ALARM_SECONDS: Final = 2.0
 
 # macOS has no CLOCK_BOOTTIME, but its CLOCK_MONOTONIC counts sleep.
-_BOOT_CLOCK: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+_BOOT_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", -1))
 
 _RFC3339: Final = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?"
@@ -38,7 +38,7 @@ _HOURS_MAX: Final = 23
 
 def boottime() -> float:
     """Return seconds since boot, suspend included, from a clock that nobody can step."""
-    if _BOOT_CLOCK is None:
+    if _BOOT_CLOCK < 0:
         return time.monotonic()
     return time.clock_gettime(_BOOT_CLOCK)
 
@@ -74,6 +74,10 @@ class Clock:
     def now(self) -> float:
         """Return epoch seconds, UTC."""
         return self._boottime() + self._offset
+
+    def at(self, boottime: float) -> float:
+        """Return the epoch seconds, UTC, of a moment that `boottime` gave."""
+        return boottime + self._offset
 
     def now_utc(self) -> datetime:
         """Return `now` as an aware datetime in UTC."""

@@ -26,6 +26,8 @@ import hashlib
 import re
 from binascii import crc32
 from dataclasses import dataclass
+from hashlib import blake2b
+from hmac import compare_digest
 from typing import Final
 
 from keyturn.kernel.ids import VERSION_ID_LENGTH, VersionId, new_version_id
@@ -126,6 +128,17 @@ def digest(pepper: bytes, presented_sha256: bytes) -> bytes:
     if PEPPER_BYTES_MIN <= len(pepper) <= PEPPER_BYTES_MAX:
         return hashlib.blake2b(presented_sha256, digest_size=32, key=pepper).digest()
     raise ValueError(f"expected a pepper of 32-64 bytes, found {len(pepper)}")
+
+
+def proves(presented: str, pepper: bytes, known: bytes) -> bool:
+    """Tell whether a presented key has the digest that is known, in a time that does not depend on either.
+
+    Raises ValueError as `digest` does.
+    """
+    if not PEPPER_BYTES_MIN <= len(pepper) <= PEPPER_BYTES_MAX:
+        raise ValueError(f"expected a pepper of 32-64 bytes, found {len(pepper)}")
+    hashed = hashlib.sha256(presented.encode("utf-8", "surrogatepass")).digest()
+    return compare_digest(blake2b(hashed, digest_size=32, key=pepper).digest(), known)
 
 
 def _check_of(unchecked: str) -> str:

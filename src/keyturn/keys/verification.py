@@ -310,7 +310,7 @@ class VerifyService:
             return held[2]
         if len(self._answers) >= ANSWERS_MAX:
             self._answers.clear()
-        answer = _answer(Allowed(version))
+        answer = _answer(Allowed(version, terms))
         self._answers[version.id] = (version, terms, answer, _encode(answer))
         return answer
 

@@ -62,7 +62,7 @@ def admit(request: Request, allowed: Allowed, now: float, limiter: Limiter, quot
     Raises InputError when the request names a limit or quota that the key does not have.
     """
     version = allowed.version
-    terms = version.own.terms(version.keyspace, version.owner)
+    terms = allowed.terms
     if terms.plain and not request.limits and not request.quotas:
         return Admission(allowed)
     demands = demands_of(request, version, terms)
@@ -95,7 +95,7 @@ async def admit_later(
     Raises InputError when the request names a limit or quota that the key does not have.
     """
     version = allowed.version
-    terms = version.terms
+    terms = allowed.terms
     demands = demands_of(request, version, terms)
     if isinstance(demands, Denied):
         return Admission(demands, shadow=_shadow_restrictions(request, terms))

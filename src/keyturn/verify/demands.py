@@ -40,7 +40,6 @@ OWN_LIMIT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 _HOST_BYTES: Final = 8
 _RULES_MAX: Final = 4096
-_KEPT_MAX: Final = 8192
 
 
 class Demands(msgspec.Struct, frozen=True, gc=False):
@@ -88,15 +87,12 @@ def demands_of(request: Request, version: VersionPolicy, terms: Terms) -> Demand
 
 def _usual_demands(request: Request, version: VersionPolicy, terms: Terms) -> Demands | Denied:
     """Return what every call is charged for that says nothing of its own; worked out once while nothing changes."""
-    kept = version.keyspace.book.demands
-    held = kept.get(version.id)
-    if held is not None and held[0] is version and held[1] is terms:
-        return held[2]
+    kept = version.kept
+    if kept is not None and kept.terms is terms and kept.demands is not None:
+        return kept.demands
     found = _demands(request, version, terms)
     if not isinstance(found, Denied):
-        if len(kept) >= _KEPT_MAX:
-            kept.clear()
-        kept[version.id] = (version, terms, found)
+        version.keep(terms).demands = found
     return found
 
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, final
 
 from keyturn.kernel.secret import random_base62
@@ -45,6 +46,7 @@ IDLE_SECONDS: Final = 10.0
 
 _SWEPT_PER_NEW: Final = 4
 _SWEPT_WHEN_FULL: Final = 64
+_RATES_MAX: Final = 4096
 _ROUNDING_SECONDS: Final = 1e-6
 _ROUNDING_UNITS: Final = 1e-3
 
@@ -82,13 +84,35 @@ def without_store(demands: Sequence[LimitDemand]) -> LimitOutcome:
 
 
 @final
+class _Rate:
+    """The numbers of a rule, shared by all its counters."""
+
+    __slots__ = ("burst", "ceiling", "enforced", "limit", "name", "per_second", "unit", "window_seconds")
+
+    def __init__(self, rule: LimitRule) -> None:
+        self.name = rule.name
+        self.limit = rule.limit
+        self.window_seconds = rule.window_seconds
+        self.enforced = rule.mode != "shadow"
+        self.unit = unit_seconds(rule)
+        self.per_second = max(1, rule.limit) / max(1, rule.window_seconds)
+        self.burst = burst_of(rule)
+        self.ceiling = self.burst * self.unit + slack_seconds(self.unit)
+
+
+_rate = lru_cache(maxsize=_RATES_MAX)(_Rate)
+
+
+@final
 class _Counter:
-    """What is remembered of one counter, and the numbers of the rule that it was last used with."""
+    """What is remembered of one counter, and the rule that it was last used with."""
 
-    __slots__ = ("at", "backlog", "burst", "ceiling", "enforced", "held", "key", "per_second", "rule", "unit")
+    __slots__ = ("at", "backlog", "held", "keeper", "key", "rate", "rule")
 
-    def __init__(self, key: _Key, rule: LimitRule, now: float) -> None:
+    def __init__(self, key: _Key, rule: LimitRule, now: float, keeper: LocalLimiter | None = None) -> None:
         self.key = key
+        self.keeper = keeper
+        """Who remembers it; None once it is forgotten, and what is charged to it then would be lost."""
         self.backlog = 0.0
         self.at = now
         self.held: OrderedDict[str, float] | None = OrderedDict() if rule.kind == "concurrency" else None
@@ -97,11 +121,7 @@ class _Counter:
     def use(self, rule: LimitRule) -> None:
         """Take over the numbers of a rule."""
         self.rule = rule
-        self.enforced = rule.mode != "shadow"
-        self.unit = unit_seconds(rule)
-        self.per_second = max(1, rule.limit) / max(1, rule.window_seconds)
-        self.burst = burst_of(rule)
-        self.ceiling = self.burst * self.unit + slack_seconds(self.unit)
+        self.rate = _rate(rule)
         if self.held is None and rule.kind == "concurrency":
             self.held = OrderedDict()
         elif self.held is not None and rule.kind != "concurrency":
@@ -162,15 +182,14 @@ class LocalLimiter:
 
     def take_now(self, demands: Sequence[LimitDemand], now: float) -> LimitOutcome:
         """Charge all or nothing; never raises and never has to be awaited."""
-        counters = self._counters
         done: list[tuple[_Counter, float, float]] = []
         reports: list[LimitReport] = []
         slots: list[str] = []
         for demand in demands:
             rule = demand.rule
-            counter = counters.get((demand.workspace, demand.counter, rule.window_seconds))
-            if counter is None or counter.rule is not rule:
-                counter = self._counter(demand, counter, now)
+            counter = demand.found
+            if not isinstance(counter, _Counter) or counter.keeper is not self or counter.rule is not rule:
+                counter = self._find(demand, now)
                 if counter is None:
                     self._undo(done, slots)
                     return self._no_room(demands)
@@ -191,17 +210,18 @@ class LocalLimiter:
                 counter.at = now
             elif elapsed < -STEP_SECONDS:
                 counter.at = now
-            after = backlog + demand.cost * counter.unit
-            if after <= counter.ceiling:
+            rate = counter.rate
+            after = backlog + demand.cost * rate.unit
+            if after <= rate.ceiling:
                 counter.backlog = after
-                left = int((counter.ceiling - after) * counter.per_second)
+                left = int((rate.ceiling - after) * rate.per_second)
                 reports.append(
-                    LimitReport(rule.name, rule.limit, rule.window_seconds, left, after, False, not counter.enforced)
+                    LimitReport(rate.name, rate.limit, rate.window_seconds, left, after, False, not rate.enforced)
                 )
             elif not demand.cost:
                 counter.backlog = backlog
                 reports.append(_rate_report(counter, backlog, exceeded=False))
-            elif counter.enforced:
+            elif rate.enforced:
                 self._undo(done, slots)
                 return self._refused(demands, now)
             else:
@@ -228,7 +248,7 @@ class LocalLimiter:
         rule = demand.rule
         held = counter.purge(now, self._slots)
         over = demand.cost > 0 and len(held) >= rule.limit
-        if over and counter.enforced:
+        if over and counter.rate.enforced:
             return False
         if demand.cost > 0 and not over:
             slot = new_slot()
@@ -267,25 +287,25 @@ class LocalLimiter:
         helps = True
         for demand in demands:
             key = (demand.workspace, demand.counter, demand.rule.window_seconds)
-            found = self._counter(demand, self._counters.get(key), now)
+            found = self._find(demand, now)
             counter = _Counter(key, demand.rule, now) if found is None else found
             if counter.held is not None:
                 held = counter.purge(now, self._slots)
                 over = demand.cost > 0 and len(held) + asked.get(key, 0) >= demand.rule.limit
                 asked[key] = asked.get(key, 0) + (1 if demand.cost else 0)
-                if over and counter.enforced:
+                if over and counter.rate.enforced:
                     wait = max(wait, min(SLOT_RETRY_SECONDS, next(iter(held.values()), now) - now))
                 reports.append(_slot_report(counter, held, now, exceeded=over))
                 continue
             if counter.at - now > STEP_SECONDS:
                 counter.at = now
             backlog = counter.backlog_at(now)
-            after = backlog + asked.get(key, 0.0) + demand.cost * counter.unit
-            over = demand.cost > 0 and after > counter.ceiling
+            after = backlog + asked.get(key, 0.0) + demand.cost * counter.rate.unit
+            over = demand.cost > 0 and after > counter.rate.ceiling
             asked[key] = after - backlog
-            if over and counter.enforced:
-                helps = helps and after - backlog <= counter.ceiling
-                wait = max(wait, after - counter.burst * counter.unit + max(0.0, counter.at - now))
+            if over and counter.rate.enforced:
+                helps = helps and after - backlog <= counter.rate.ceiling
+                wait = max(wait, after - counter.rate.burst * counter.rate.unit + max(0.0, counter.at - now))
             reports.append(_rate_report(counter, backlog, exceeded=over))
         return LimitOutcome(False, tuple(reports), wait if helps else 0.0)
 
@@ -294,10 +314,13 @@ class LocalLimiter:
         self.failures["allow" if outcome.admitted else "deny"] += 1
         return outcome
 
-    def _counter(self, demand: LimitDemand, found: _Counter | None, now: float) -> _Counter | None:
+    def _find(self, demand: LimitDemand, now: float) -> _Counter | None:
         """Return the counter of a demand with the numbers of its rule; None when there is no room for a new one."""
         rule = demand.rule
+        key = (demand.workspace, demand.counter, rule.window_seconds)
+        found = self._counters.get(key)
         if found is not None:
+            demand.found = found
             if found.rule != rule:
                 if found.held and rule.kind != "concurrency":
                     self._undo([], [*found.held])
@@ -309,8 +332,7 @@ class LocalLimiter:
             self._sweep(now, _SWEPT_WHEN_FULL)
         if len(self._counters) >= self._capacity:
             return None
-        key = (demand.workspace, demand.counter, rule.window_seconds)
-        counter = self._counters[key] = _Counter(key, rule, now)
+        counter = demand.found = self._counters[key] = _Counter(key, rule, now, self)
         self._ring.append(counter)
         return counter
 
@@ -327,6 +349,7 @@ class LocalLimiter:
                 for slot in counter.held or ():
                     self._slots.pop(slot, None)
                 del self._counters[counter.key]
+                counter.keeper = None
                 ring[self._hand] = ring[-1]
                 ring.pop()
             else:
@@ -355,9 +378,9 @@ class ThreadedLimiter(LocalLimiter):
 
 def _rate_report(counter: _Counter, backlog: float, *, exceeded: bool) -> LimitReport:
     rule = counter.rule
-    left = max(0, int((counter.ceiling - backlog) * counter.per_second))
+    left = max(0, int((counter.rate.ceiling - backlog) * counter.rate.per_second))
     return LimitReport(
-        rule.name, rule.limit, rule.window_seconds, left, backlog, exceeded=exceeded, shadow=not counter.enforced
+        rule.name, rule.limit, rule.window_seconds, left, backlog, exceeded=exceeded, shadow=not counter.rate.enforced
     )
 
 
@@ -366,5 +389,5 @@ def _slot_report(counter: _Counter, held: OrderedDict[str, float], now: float, *
     left = max(0, rule.limit - len(held))
     reset = next(reversed(held.values()), now) - now
     return LimitReport(
-        rule.name, rule.limit, rule.window_seconds, left, reset, exceeded=exceeded, shadow=not counter.enforced
+        rule.name, rule.limit, rule.window_seconds, left, reset, exceeded=exceeded, shadow=not counter.rate.enforced
     )

@@ -6,15 +6,21 @@ a cycle, and the collector would otherwise walk all of them again and again.
 
 from __future__ import annotations
 
-import json
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from keyturn.verify.restrictions import Checker
 from keyturn.verify.terms import Book, Own, Terms
 from keyturn.wire.policy import LimitRule, QuotaRule
 from keyturn.wire.verification import Code, LimitUse, QuotaUse
+
+if TYPE_CHECKING:
+    from keyturn.verify.demands import Demands
+
+KEPT_MAX: Final = 8192
+"""Of how many versions of a workspace it is kept what has been worked out for them."""
 
 CheckVerdict = Literal["pass", "fail", "skipped"]
 CheckSource = Literal["request", "version", "key", "owner", "plan", "keyspace"]
@@ -105,45 +111,81 @@ class KeyspacePolicy:
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):
-    """What many versions have in common, held once.
+    """What many versions have in common, held once: their keyspace, what their keys say, and their states.
 
-    `blocked` is the code that the states alone lead to, or None when they admit.
+    `digest_bytes` is how long their digests are.  `blocked` is the code that the states alone lead to, or None when
+    they admit.
     """
 
-    version_state: str
+    keyspace: KeyspacePolicy
+    own: Own
+    environment: str
     key_state: str
-    blocked: Code | None
+    version_state: str
     number: int
     pepper: int
     kind: str
     foreign: bool
-    environment: str
+    digest_bytes: int
+    blocked: Code | None
+
+
+class Kept:
+    """What has been worked out for a version that is in use; `demands` are good while its terms are these."""
+
+    __slots__ = ("demands", "owner", "terms")
+
+    def __init__(self, owner: str, terms: Terms) -> None:
+        """Begin with nothing worked out."""
+        self.owner = owner
+        self.terms = terms
+        self.demands: Demands | None = None
+
+
+class Told(msgspec.Struct, array_like=True, frozen=True):
+    """What a key's record says that is only told, never decided by (but for the owner)."""
+
+    owner: str
+    name: str | None
+    metadata: dict[str, str] | None
 
 
 class VersionPolicy(msgspec.Struct, frozen=True, gc=False):
     """One secret version together with what its key says; keys with several versions repeat references only.
 
     One flat object is smaller than a key and a version for the usual key with one version, and saves a step on
-    the hot path.  A change of the key makes new ones.
+    the hot path; so is `packed` smaller than what it holds: the digest, then `Told` as MessagePack.  A change of the
+    key makes new ones; only what is `kept` of one ever changes.
     """
 
     id: str
     key_id: str
-    keyspace: KeyspacePolicy
-    digest: bytes
     standing: Standing
-    owner: str
-    name: str | None
-    own: Own
+    packed: bytes
     not_before: float | None
     expires_at: float | None
     valid_until: float | None
-    metadata_json: str | None
+    kept: Kept | None = None
+
+    @property
+    def keyspace(self) -> KeyspacePolicy:
+        """The keyspace of the key."""
+        return self.standing.keyspace
+
+    @property
+    def own(self) -> Own:
+        """What the key says itself."""
+        return self.standing.own
+
+    @property
+    def digest(self) -> bytes:
+        """What is kept of the secret."""
+        return self.packed[: self.standing.digest_bytes]
 
     @property
     def terms(self) -> Terms:
         """What holds for the key now, from its keyspace, plan, owner and itself."""
-        return self.own.terms(self.keyspace, self.owner)
+        return self.standing.own.terms(self)
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -165,12 +207,42 @@ class VersionPolicy(msgspec.Struct, frozen=True, gc=False):
         """Whether the secret can only be proven by a slow foreign digest, outside this package."""
         return self.standing.kind != "blake2b"
 
+    @property
+    def owner(self) -> str:
+        """Who the key belongs to."""
+        return self.told().owner if self.kept is None else self.kept.owner
+
+    @property
+    def name(self) -> str | None:
+        """What the key is called."""
+        return self.told().name
+
+    def told(self) -> Told:
+        """Return a new copy of owner, name and metadata."""
+        return _read_told(self.packed[self.standing.digest_bytes :])
+
+    def keep(self, terms: Terms) -> Kept:
+        """Return what is kept of it under these terms, beginning anew when that was under others.
+
+        A workspace keeps it of KEPT_MAX versions; then all is let go of.
+        """
+        kept = self.kept
+        if kept is not None and kept.terms is terms:
+            return kept
+        if kept is None:
+            users = self.standing.keyspace.book.kept
+            if len(users) >= KEPT_MAX:
+                for version in users:
+                    force_setattr(version, "kept", None)
+                users.clear()
+            users.append(self)
+        kept = Kept(self.owner, terms)
+        force_setattr(self, "kept", kept)
+        return kept
+
     def metadata(self) -> dict[str, str] | None:
         """Return a new copy of the key's metadata."""
-        if self.metadata_json is None:
-            return None
-        metadata: dict[str, str] = json.loads(self.metadata_json)
-        return metadata
+        return self.told().metadata
 
     def __repr__(self) -> str:
         return f"VersionPolicy({self.id!r}, key_id={self.key_id!r})"
@@ -180,10 +252,14 @@ class VersionPolicy(msgspec.Struct, frozen=True, gc=False):
         yield "key_id", self.key_id
 
 
+_read_told: Final = msgspec.msgpack.Decoder(Told).decode
+
+
 class Allowed(msgspec.Struct, frozen=True, gc=False):
-    """The key is admitted as this version."""
+    """The key is admitted as this version, under these terms."""
 
     version: VersionPolicy
+    terms: Terms
 
     code: ClassVar[Code] = Code.VALID
     check: ClassVar[str] = ""

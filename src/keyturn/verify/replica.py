@@ -14,7 +14,7 @@ come: a key may be there before its plan, and is denied until the plan is.
 No method gives up control, so tasks of one event loop see every change whole.  A resync is loaded into a
 `staging` replica, in as many pieces as the caller likes, while this one goes on answering; `adopt` swaps.
 
-It is thrifty: one flat object per version, one object for all equal owners, scopes, restrictions and states, and
+It is thrifty: one flat object per version, one object for all equal scopes, restrictions and states, and
 nothing per key that the garbage collector has to walk.
 """
 

@@ -20,8 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from keyturn.kernel.secret import constant_time_equal
-from keyturn.kernel.tokenformat import digest, sha256, version_id_of
+from keyturn.kernel.tokenformat import proves, version_id_of
 from keyturn.verify.demands import check_uses
 from keyturn.verify.model import NOT_FOUND, Allowed, Denied
 from keyturn.verify.query import compile_query
@@ -97,12 +96,17 @@ def decide(  # noqa: C901, PLR0912 -- in one piece: each call costs on the hot p
     if request.limits or request.quotas:
         check_uses(request)
     if version is None:
-        constant_time_equal(digest(_NO_PEPPER, sha256(request.presented)), _NO_DIGEST)
+        proves(request.presented, _NO_PEPPER, _NO_DIGEST)
         return NOT_FOUND
-    if not _proven(request, version, proven=proven) or not _visible(request, version.keyspace, allowed):
+    standing = version.standing
+    keyspace = standing.keyspace
+    pepper = keyspace.peppers.get(standing.pepper, _NO_PEPPER)
+    equal = proves(request.presented, pepper, version.packed[: standing.digest_bytes])
+    if standing.kind == FAST_KIND:
+        proven = equal and pepper is not _NO_PEPPER
+    if not proven or not _visible(request, keyspace, allowed):
         return NOT_FOUND
-    keyspace = version.keyspace
-    blocked = version.standing.blocked
+    blocked = standing.blocked
     if blocked is not None:
         return Denied(blocked, "state", version)
     if not keyspace.enabled:
@@ -114,9 +118,9 @@ def decide(  # noqa: C901, PLR0912 -- in one piece: each call costs on the hot p
     if version.expires_at is not None and not now < version.expires_at:
         return Denied(Code.EXPIRED, "expiry", version)
     # Inline what `Own.terms` does, where nothing has changed.
-    stamp, terms = version.own.held
+    stamp, terms = standing.own.held
     if terms is None or stamp is not keyspace.stamp or keyspace.book.owners:
-        terms = version.own.terms(keyspace, version.owner)
+        terms = standing.own.terms(version)
     if terms.fault is not None:
         return Denied(Code.FORBIDDEN, terms.fault, version)
     for checker in terms.checkers:
@@ -125,16 +129,7 @@ def decide(  # noqa: C901, PLR0912 -- in one piece: each call costs on the hot p
             return Denied(Code.FORBIDDEN, failure, version)
     if query is not None and not query.satisfied_by(terms.grants.matcher):
         return Denied(Code.INSUFFICIENT_PERMISSIONS, "scopes", version)
-    return Allowed(version)
-
-
-def _proven(request: Request, version: VersionPolicy, *, proven: bool) -> bool:
-    standing = version.standing
-    pepper = version.keyspace.peppers.get(standing.pepper, _NO_PEPPER)
-    equal = constant_time_equal(digest(pepper, sha256(request.presented)), version.digest)
-    if standing.kind != FAST_KIND:
-        return proven
-    return equal and pepper is not _NO_PEPPER
+    return Allowed(version, terms)
 
 
 def _visible(request: Request, keyspace: KeyspacePolicy, allowed: Callable[[KeyspacePolicy], bool] | None) -> bool:

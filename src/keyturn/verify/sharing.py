@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+import msgspec
+
 from keyturn.kernel.match import compile_patterns
-from keyturn.verify.model import KeyspacePolicy, Standing, VersionPolicy
+from keyturn.verify.model import KeyspacePolicy, Standing, Told, VersionPolicy
 from keyturn.verify.restrictions import Checker, compile_restrictions
 from keyturn.verify.rules import FAST_KIND, state_code
 from keyturn.verify.terms import Grants, Own, OwnerSays
@@ -15,13 +16,13 @@ from keyturn.verify.terms import Grants, Own, OwnerSays
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
-    from keyturn.wire.policy import KeyRecord, LimitRule, OwnerRecord, QuotaRule, Restrictions, VersionRecord
+    from keyturn.wire.policy import KeyRecord, LimitRule, OwnerRecord, QuotaRule, Restrictions
 
 POOL_MAX: Final = 65_536
 """How many different values of a kind are remembered in order to share them."""
 
-_TEXT_CHARS_MAX: Final = 256
 _NO_IDS: Final[dict[str, str]] = {}
+_pack: Final = msgspec.msgpack.Encoder().encode
 
 # Keyspace, scopes, restrictions, plan, limits, quotas and restrictions in shadow.
 _Said = tuple[
@@ -33,6 +34,9 @@ _Said = tuple[
     "tuple[QuotaRule, ...]",
     "Restrictions | None",
 ]
+
+# Keyspace, what the key says, environment, states of key and version, number, pepper, kind, foreign, digest's length.
+_State = tuple[KeyspacePolicy, Own, str, str, str, int, int, str, bool, int]
 
 # Plan, limits and quotas.
 _OwnerSaid = tuple["str | None", "tuple[LimitRule, ...]", "tuple[QuotaRule, ...]"]
@@ -60,37 +64,31 @@ class _Pool(Generic[Given, Made]):
         return found
 
 
-def _itself(text: str) -> str:
-    return text
-
-
 def _grants(scopes: tuple[str, ...]) -> Grants:
     return Grants(scopes, compile_patterns(scopes))
+
+
+def _standing(given: _State) -> Standing:
+    _, _, _, key_state, version_state, *_ = given
+    return Standing(*given, state_code(version_state, key_state))
 
 
 def _owner(said: _OwnerSaid) -> OwnerSays:
     return OwnerSays(*said)
 
 
-def _standing(given: tuple[str, str, int, int, str, bool, str]) -> Standing:
-    version_state, key_state, number, pepper, kind, foreign, environment = given
-    blocked = state_code(version_state, key_state)
-    return Standing(version_state, key_state, blocked, number, pepper, kind, foreign, environment)
-
-
 class Shared:
     """Everything that versions have in common, and the making of versions from records."""
 
-    __slots__ = ("_checkers", "_grants", "_owners", "_owns", "_standings", "_texts")
+    __slots__ = ("_checkers", "_grants", "_owners", "_owns", "_standings")
 
     def __init__(self) -> None:
         """Begin with nothing to share."""
-        self._texts: _Pool[str, str] = _Pool(_itself)
         self._grants: _Pool[tuple[str, ...], Grants] = _Pool(_grants)
         self._checkers: _Pool[Restrictions, Checker | None] = _Pool(compile_restrictions)
         self._owners: _Pool[_OwnerSaid, OwnerSays] = _Pool(_owner)
         self._owns: _Pool[_Said, Own] = _Pool(self._own)
-        self._standings: _Pool[tuple[str, str, int, int, str, bool, str], Standing] = _Pool(_standing)
+        self._standings: _Pool[_State, Standing] = _Pool(_standing)
 
     def checker(self, restrictions: Restrictions | None) -> Checker | None:
         """Return the compiled restrictions, None when nothing is restricted."""
@@ -104,10 +102,8 @@ class Shared:
         self, record: KeyRecord, keyspace: KeyspacePolicy, held: tuple[VersionPolicy, ...]
     ) -> tuple[VersionPolicy, ...]:
         """Return the version policies of a record; ids are taken from those held where they are equal."""
-        metadata = record.metadata
         ids = {version.id: version.id for version in held} if held else _NO_IDS
         key_id = held[0].key_id if held else record.id
-        owner = self._texts.get(record.owner)
         own = self._owns.get(
             (
                 keyspace.id,
@@ -119,23 +115,29 @@ class Shared:
                 record.shadow_restrictions,
             )
         )
-        packed = None if metadata is None else json.dumps(metadata, separators=(",", ":"))
-        if packed is not None and len(packed) <= _TEXT_CHARS_MAX:
-            packed = self._texts.get(packed)
+        told = _pack(Told(record.owner, record.name, record.metadata))
         made = [
             VersionPolicy(
                 ids.get(version.id, version.id),
                 key_id,
-                keyspace,
-                version.digest,
-                self._standing(record, version),
-                owner,
-                record.name,
-                own,
+                self._standings.get(
+                    (
+                        keyspace,
+                        own,
+                        record.environment,
+                        record.state,
+                        version.state,
+                        version.number,
+                        version.pepper,
+                        version.digest_kind,
+                        version.foreign,
+                        len(version.digest),
+                    )
+                ),
+                version.digest + told,
                 record.not_before,
                 record.expires_at,
                 version.valid_until,
-                packed,
             )
             for version in record.versions
         ]
@@ -144,19 +146,6 @@ class Shared:
     def _own(self, said: _Said) -> Own:
         _, scopes, restrictions, plan, limits, quotas, shadow = said
         return Own(self._grants.get(scopes), self.checker(restrictions), plan, limits, quotas, self.checker(shadow))
-
-    def _standing(self, record: KeyRecord, version: VersionRecord) -> Standing:
-        return self._standings.get(
-            (
-                version.state,
-                record.state,
-                version.number,
-                version.pepper,
-                version.digest_kind,
-                version.foreign,
-                record.environment,
-            )
-        )
 
 
 class Imports:

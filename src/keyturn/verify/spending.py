@@ -11,7 +11,7 @@ when one of them refuses, none is charged.  A demand in shadow mode is charged a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, final
 
 import msgspec
 
@@ -22,17 +22,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class LimitDemand(msgspec.Struct, frozen=True, gc=False):
+@final
+class LimitDemand:
     """A cost to charge to a limit.
 
     `counter` names who shares it, without the workspace: `key/<key id>/<rule>`, `owner/<owner>/<rule>`,
     `plan/<plan id>/<rule>`, `ip/<keyspace id>/<address>/<rule>`.  It outlives a change of the rule's numbers.
+    `found` is for who keeps the counters: where this one was, when the demand was last charged.
     """
 
-    rule: LimitRule
-    workspace: str
-    counter: str
-    cost: int
+    __slots__ = ("cost", "counter", "found", "rule", "workspace")
+
+    def __init__(self, rule: LimitRule, workspace: str, counter: str, cost: int) -> None:
+        """Ask for `cost` units."""
+        self.rule = rule
+        self.workspace = workspace
+        self.counter = counter
+        self.cost = cost
+        self.found: object = None
 
 
 class LimitOutcome(msgspec.Struct, frozen=True, gc=False):

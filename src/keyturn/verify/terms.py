@@ -27,7 +27,6 @@ from keyturn.wire.policy import LimitRule, QuotaRule
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from keyturn.verify.demands import Demands
     from keyturn.verify.model import KeyspacePolicy, VersionPolicy
 
 RuleSource = Literal["key", "owner", "plan", "keyspace"]
@@ -90,14 +89,14 @@ class OwnerPolicy(msgspec.Struct, frozen=True, gc=False):
 class Book:
     """The plans and owners of one workspace: plans by id, owners by name.
 
-    `demands` is where `keyturn.verify.demands` keeps what it has worked out, by version.
+    `kept` are the versions of which something is kept, see `VersionPolicy.keep`.
     """
 
-    __slots__ = ("demands", "owners", "plans")
+    __slots__ = ("kept", "owners", "plans")
 
     def __init__(self) -> None:
         """Begin empty."""
-        self.demands: dict[str, tuple[VersionPolicy, Terms, Demands]] = {}
+        self.kept: list[VersionPolicy] = []
         self.plans: dict[str, PlanPolicy] = {}
         self.owners: dict[str, OwnerPolicy] = {}
 
@@ -152,11 +151,12 @@ class Own:
         """The terms for owners without a record, and the stamp they hold for; `terms` checks it."""
         self._by_owner: dict[OwnerSays, tuple[object, Terms]] | None = None
 
-    def terms(self, keyspace: KeyspacePolicy, owner_name: str) -> Terms:
-        """Return what holds now for a key of the keyspace and owner."""
+    def terms(self, version: VersionPolicy) -> Terms:
+        """Return what holds now for a key that says this."""
+        keyspace = version.standing.keyspace
         owners = keyspace.book.owners
         if owners:
-            owner = owners.get(owner_name)
+            owner = owners.get(version.owner)
             if owner is not None:
                 return self._terms_with(keyspace, owner.says)
         stamp, terms = self.held
