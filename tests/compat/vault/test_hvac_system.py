@@ -34,6 +34,28 @@ def test_mounts_are_environments(client: Any, server: RunningServer, hire: Calla
     assert set(nobody.sys.list_mounted_secrets_engines()["data"]) == {"secret/"}
 
 
+def test_every_environment_is_a_mount_and_nothing_else_is(client: Any) -> None:
+    """Scripts enable a mount before they write to it; one of another kind is refused by name, and none is dropped."""
+    client.sys.enable_secrets_engine("kv", path="fresh", options={"version": 2})
+    client.sys.enable_secrets_engine("kv-v2", path="fresh")
+    client.sys.disable_secrets_engine("fresh")
+    client.secrets.kv.v2.create_or_update_secret("a", {"n": 1}, mount_point="fresh")
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="path is already in use at fresh/"):
+        client.sys.enable_secrets_engine("kv-v2", path="fresh")
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="not disabled"):
+        client.sys.disable_secrets_engine("fresh")
+    for kind, options in (("kv", {"version": "1"}), ("kv", None), ("transit", None)):
+        with pytest.raises(hvac.exceptions.InvalidRequest, match="only KV version 2"):
+            client.sys.enable_secrets_engine(kind, path="other", options=options)
+    assert client.sys.read_mount_configuration("fresh")["data"]["options"] == {"version": "2"}
+    client.sys.tune_mount_configuration("fresh", options={"version": "2"})
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="default_lease_ttl"):
+        client.sys.tune_mount_configuration("fresh", default_lease_ttl="1h")
+    stranger = hvac.Client(client.url, "")
+    with pytest.raises(hvac.exceptions.Forbidden):
+        stranger.sys.enable_secrets_engine("kv-v2", path="strange")
+
+
 def test_capabilities_are_what_the_caller_may_do(server: RunningServer, hire: Callable[..., str]) -> None:
     token = hire("able", (["secret.read", "secret.put"], "secret/production/able/*"))
     able = hvac.Client(server.url, token)

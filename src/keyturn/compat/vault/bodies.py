@@ -125,6 +125,20 @@ class RoleBody(msgspec.Struct, frozen=True):
     token_type: str | None = None
 
 
+class MountBody(msgspec.Struct, frozen=True):
+    """`sys/mounts/<mount>` and its `tune`."""
+
+    type: str | None = None
+    options: dict[str, Any] | None = None
+    default_lease_ttl: Duration = None
+    max_lease_ttl: Duration = None
+
+    @property
+    def version(self) -> str:
+        """The version of KV that is asked for; empty when none is."""
+        return "2" if self.type == "kv-v2" else str((self.options or {}).get("version") or "")
+
+
 class SecretIdBody(msgspec.Struct, frozen=True):
     """`auth/<approle>/role/<name>/secret-id`, and what names one."""
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from keyturn.compat.vault.answers import PERMISSION_DENIED, Answer, RefusedAs
+from keyturn.compat.vault import durations
+from keyturn.compat.vault.answers import NOTHING, PERMISSION_DENIED, Answer, RefusedAs
 from keyturn.compat.vault.asking import flag
-from keyturn.compat.vault.bodies import PathsBody
+from keyturn.compat.vault.bodies import MountBody, PathsBody
 from keyturn.compat.vault.places import SECRET, folder_of, secret_resource
+from keyturn.compat.vault.refusing import refuse_given
 from keyturn.compat.vault.translation import words
 from keyturn.errors import InputError
 from keyturn.kernel.clock import rfc3339
@@ -81,6 +83,8 @@ class SystemOperations:
             "sys/leader": {"read": self.leader},
             "sys/init": {"read": self.initialised},
             "sys/mounts": {"read": self.mounts},
+            "sys/mounts/{mount}": {"read": self.mount, "write": self.enable, "delete": self.disable},
+            "sys/mounts/{mount}/tune": {"read": self.tuning, "write": self.tune},
             "sys/auth": {"read": self.methods},
             "sys/internal/ui/mounts": {"read": self.visible_mounts},
             "sys/internal/ui/mounts/{path*}": {"read": self.mount_of_path},
@@ -169,14 +173,56 @@ class SystemOperations:
 
     async def mount_of_path(self, ask: Ask) -> Answer:
         """Tell of the mount that a path lies in: KV version 2, whatever the environment."""
+        name = await self._name(ask, ask.parts["path"].partition("/")[0])
+        return Answer(data={"path": f"{name}/", **_kv(name)})
+
+    async def mount(self, ask: Ask) -> Answer:
+        """Tell of a mount; every environment is one."""
+        return Answer(data=_kv(await self._name(ask, ask.parts["mount"])))
+
+    async def enable(self, ask: Ask) -> Answer:
+        """Accept a mount of KV version 2, which is there as soon as something is in it; refuse every other kind."""
+        name = await self._name(ask, ask.parts["mount"])
+        body = ask.fields(MountBody)
+        if body.type not in {"kv", "kv-v2"} or body.version != "2":
+            hint = "write type kv-v2; for credentials of databases, `keyturn credential-sources create`"
+            raise InputError("only KV version 2 can be mounted here", field="type", hint=hint)
+        if f"{name}/" in await self._mounts(ask):
+            raise RefusedAs(400, f"path is already in use at {name}/")
+        return NOTHING
+
+    async def disable(self, ask: Ask) -> Answer:
+        """Take nothing away: a mount ends with its last secret, and no request ends them all at once."""
+        name = await self._name(ask, ask.parts["mount"])
+        if f"{name}/" in await self._mounts(ask):
+            raise InputError("a mount with secrets in it is not disabled", hint="remove its secrets, each by its path")
+        return NOTHING
+
+    async def tuning(self, ask: Ask) -> Answer:
+        """Tell the settings of a mount, which has none of its own."""
+        mount = _kv(await self._name(ask, ask.parts["mount"]))
+        return Answer(data={**mount["config"], "description": "", "options": mount["options"]})
+
+    async def tune(self, ask: Ask) -> Answer:
+        """Accept what is so already."""
+        await self._name(ask, ask.parts["mount"])
+        body = ask.fields(MountBody)
+        refuse_given(
+            default_lease_ttl=durations.seconds(body.default_lease_ttl, "default_lease_ttl"),
+            max_lease_ttl=durations.seconds(body.max_lease_ttl, "max_lease_ttl"),
+            version=body.version not in {"", "2"},
+        )
+        return NOTHING
+
+    async def _name(self, ask: Ask, name: str) -> str:
+        """Return the name of a mount for a caller who is known; raises the refusal of one that none can have."""
         await self._places.require_caller(ask)
-        name = ask.parts["path"].partition("/")[0]
         if name != SECRET:
             try:
                 check_environment(name)
             except InputError:
                 raise RefusedAs(403, PERMISSION_DENIED, f"{name[:64]!r} cannot be the name of an environment") from None
-        return Answer(data={"path": f"{name}/", **_kv(name)})
+        return name
 
     async def _mounts(self, ask: Ask) -> dict[str, Any]:
         names = (await self._secrets.names(ask.credentials, "")).names
