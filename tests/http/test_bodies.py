@@ -192,3 +192,14 @@ def test_a_pattern_is_shown_as_people_write_it(sent: bytes) -> None:
     with pytest.raises(InputError) as refused:
         body.decode(body.decoder_for(Named), sent)
     assert refused.value.message.endswith("matching regex '^[a-z]+$'")
+
+
+class Closed(msgspec.Struct, forbid_unknown_fields=True):
+    name: str = ""
+    kind: str = msgspec.field(default="", name="type")
+
+
+def test_an_unknown_field_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(InputError) as refused:
+        body.decode(body.decoder_for(Closed), b'{"nmae": ""}')
+    assert (refused.value.field, refused.value.hint) == ("nmae", "known here: name, type")

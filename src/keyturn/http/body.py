@@ -26,6 +26,7 @@ BULK_BYTES_MAX: Final = 4 * 1024 * 1024
 BODY_READ_SECONDS: Final = 15.0
 
 _AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_UNKNOWN: Final = "Object contains unknown field"
 _NAMED: Final = re.compile(r"^Object (?:contains unknown|missing required) field `(?P<name>.*)`", re.DOTALL)
 _ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _FIELD_CHARACTERS_MAX: Final = 200
@@ -42,7 +43,7 @@ def decode(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
     try:
         value = decoder.decode(raw)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
+        raise _invalid(str(error), decoder.type) from None
     except UnicodeDecodeError:
         raise InputError("the body is not UTF-8", hint="encode the JSON text as UTF-8") from None
     except (msgspec.DecodeError, RecursionError):
@@ -95,7 +96,7 @@ def too_large(bytes_max: int) -> TooLargeError:
     return TooLargeError(f"the body is larger than {bytes_max} bytes", hint="send less at a time")
 
 
-def _invalid(text: str) -> InputError:
+def _invalid(text: str, wanted: object) -> InputError:
     found = _AT.match(text)
     what, path = (found["what"], found["path"] or "") if found else (text, "")
     field = path.removeprefix(".")
@@ -104,7 +105,15 @@ def _invalid(text: str) -> InputError:
     field = printable(field)
     # The end of our patterns refuses a newline where `$` alone would not; who reads a message takes `$` for that.
     message = printable(what.replace(r"(?!\\n)$", "$")).replace("`", "")
-    return InputError(f"{field}: {message}" if field else message, field=field or None)
+    hint = _known_fields(wanted) if what.startswith(_UNKNOWN) and not path else None
+    return InputError(f"{field}: {message}" if field else message, field=field or None, hint=hint)
+
+
+def _known_fields(wanted: object) -> str | None:
+    if not (isinstance(wanted, type) and issubclass(wanted, msgspec.Struct)):
+        return None
+    names = sorted(one.encode_name for one in msgspec.structs.fields(wanted))
+    return f"known here: {', '.join(names)}" if names else "send an empty object"
 
 
 def printable(text: str) -> str:
