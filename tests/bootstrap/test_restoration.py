@@ -101,8 +101,11 @@ def end_leaked(transaction: Transaction, story: Story, application: Application)
 
 
 async def live(application: Application, story: Story) -> None:
-    """Everything that takes something away, after the backup."""
+    """Everything that takes something away, after the backup; meanwhile the audit log gets another signing key."""
     credentials = story.credentials
+    rotated = await application.root_keys.audit_keys.rotate(credentials)
+    assert len(rotated.handovers) == 1
+    await application.root_keys.audit_keys.retire(credentials)
     keys, access = application.keys, application.access
     await keys.revoke(credentials, story.keys["revoked"][0], RevokeKey(reason=RevokeReason.SUPERSEDED))
     await keys.revoke(credentials, story.keys["compromised"][0], RevokeKey(reason=RevokeReason.KEY_COMPROMISE))
