@@ -123,6 +123,8 @@ def type_of(schema: dict[str, Any]) -> str:
     if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"map of {type_of(schema['additionalProperties'])}"
     bounds = [f"{_BOUNDS[name]} {schema[name]}" for name in _BOUNDS if name in schema]
+    # As people write it: the end of our patterns refuses a newline, which `$` alone would not.
+    bounds = [one.replace(r"(?!\n)$", "$") for one in bounds]
     return ", ".join([schema.get("format", kind), *bounds])
 
 
