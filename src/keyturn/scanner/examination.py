@@ -196,7 +196,7 @@ def _about_the_same(kept: _Found, other: _Found) -> bool:
 
 def _hits(document: Document, found: list[_Found], foreign_marks: tuple[str, ...]) -> Iterator[Hit]:
     data = document.data
-    lines = Lines(data, document.first_line)
+    lines = Lines(data, document.first_line + bytes(document.before).count(b"\n"))
     contexts = document.contexts
     if Context.COMMIT_MESSAGE not in contexts:  # what it is shown as is no path, and says nothing
         contexts |= contexts_of(document.path, document.members)

@@ -85,7 +85,8 @@ class Document(msgspec.Struct, frozen=True):
     `path` is as a person reads it: relative to what was scanned, bytes that are no UTF-8 written as `\xNN`.
     `members` lead from the file at `path` into it: the member of an archive, the member of that one.
     `blob` and `commit` are git's object names, empty outside of histories; `commit` is the one that introduced it.
-    `first_line` is the number of the first line of `data`, for a document that is a part of a file.
+    `first_line` is the number of the first line of `data`, for a document that is a part of a file; to be added are the
+    lines of `before`, which are counted when somebody asks.
     `lead` and `tail` are how many bytes at its start and end are there as surroundings alone: a secret that begins in
     them is reported by the document that has them as its own, so that one on a border is found once.
     `lines` are those that are new, as first and last numbers in the file: what touches none of them was there before,
@@ -103,6 +104,7 @@ class Document(msgspec.Struct, frozen=True):
     lead: int = 0
     tail: int = 0
     lines: tuple[tuple[int, int], ...] = ()
+    before: Bytes = b""
 
 
 class Detection(msgspec.Struct, frozen=True):

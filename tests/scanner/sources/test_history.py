@@ -414,22 +414,110 @@ def test_blob_of_which_something_was_told_is_scanned_again(clone: Clone, reads: 
         source.finished(set(), {"a.zip!inner!deep"})
 
 
-def test_version_whose_earlier_one_held_something_is_scanned_again_without_it(clone: Clone, reads: Reads) -> None:
-    """Of a later version only a part is scanned: that it held nothing there does not make all of it clean."""
-    clone.git("checkout", "-q", "-b", "side")
-    clone.commit(a__txt=SECRET + b"\n" + filler(3000))
-    clone.git("checkout", "-q", "-b", "later")
+def remembering(clone: Clone, reads: Reads, store: Store, *refs: str) -> list[tuple[str, str]]:
+    """Scan as the command does, and return the path and the commit of every document."""
+    source = HistorySource(clone.open(), refs, seen=SeenBlobs(store, "r", "1"), context=4096)
+    seen = reads(source)
+    source.finished({one.blob for one in seen.holding(SECRET)})
+    return [(one.path, one.commit) for one in seen.documents]
+
+
+def test_version_that_held_nothing_new_is_passed_over(clone: Clone, reads: Reads) -> None:
+    """What its earlier version held is found in that one."""
+    first = clone.commit(a__txt=SECRET + b"\n" + filler(3000))
     clone.commit(a__txt=SECRET + b"\n" + filler(3000) + b"more\n")
     store = Store()
+    assert len(remembering(clone, reads, store)) == 2
+    assert remembering(clone, reads, store) == [("a.txt", first)]
+
+
+def test_version_that_is_compared_with_another_is_scanned_again(clone: Clone, reads: Reads) -> None:
+    """Of a version only a part is scanned: that it held nothing there does not make all of it clean."""
+    clone.commit(a__txt=SECRET + b"\n" + filler(3000))
+    clone.commit(a__txt=SECRET + b"\n" + filler(3000) + b"more\n")
+    store = Store()
+    assert len(remembering(clone, reads, store)) == 2
+    tree = clone.git("rev-parse", "HEAD^{tree}")
+    alone = clone.git("commit-tree", "-m", "alone", tree)
+    clone.git("update-ref", "refs/heads/alone", alone)
+    assert ("a.txt", alone) in remembering(clone, reads, store, "alone")
+
+
+def test_next_scan_asks_for_new_commits_and_those_that_held_something(clone: Clone, reads: Reads) -> None:
+    held = clone.commit(a__txt=SECRET)
+    for number in range(5):
+        clone.commit(b__txt=b"clean %d\n" % number)
+    store = Store()
+    remembering(clone, reads, store)
     source = HistorySource(clone.open(), seen=SeenBlobs(store, "r", "1"), context=4096)
-    seen = reads(source)
-    holding = seen.holding(SECRET)
-    assert len(holding) == 1
-    assert len(seen.documents) == 2
-    source.finished({holding[0].blob})
-    again = reads(HistorySource(clone.open(), ["later"], seen=SeenBlobs(store, "r", "1"), context=4096))
-    assert len(again.holding(SECRET)) == 1
-    assert len(again.documents) == 2
+    assert {one.commit for one in reads(source).documents} == {held}
+    planned = source._planned  # noqa: SLF001 -- what was asked for is not seen from outside
+    assert {one.commit for one in planned} == {held}
+    new = clone.commit(b__txt=b"clean 5 " + SECRET)
+    assert remembering(clone, reads, store) == [("a.txt", held), ("b.txt", new)]
+    assert remembering(clone, reads, store) == [("a.txt", held), ("b.txt", new)]
+
+
+def test_a_message_that_held_something_is_given_by_every_scan(clone: Clone, reads: Reads) -> None:
+    clone.commit(a__txt=b"clean\n")
+    clone.git("commit", "-q", "--allow-empty", "-m", SECRET.decode())
+    said = clone.git("rev-parse", "HEAD")
+    clone.commit(a__txt=b"clean too\n")
+    store = Store()
+    for expected in (5, 1, 1):
+        seen = reads(source := HistorySource(clone.open(), seen=SeenBlobs(store, "r", "1"), context=4096))
+        words = [one for one in seen.words if one.commit]
+        assert said in {one.commit for one in words}
+        assert len(words) + len(seen.documents) == expected
+        source.finished({one.blob for one in words if SECRET in bytes(one.data)})
+
+
+def test_what_no_ref_leads_to_any_more_is_not_given_again(clone: Clone, reads: Reads) -> None:
+    """After a branch was taken back nothing of it is told, and the rest is."""
+    held = clone.commit(a__txt=SECRET)
+    gone = clone.commit(b__txt=b"gone " + SECRET)
+    store = Store()
+    assert remembering(clone, reads, store) == [("a.txt", held), ("b.txt", gone)]
+    clone.git("reset", "-q", "--hard", held)
+    assert remembering(clone, reads, store) == [("a.txt", held)]
+    kept = clone.commit(b__txt=b"gone " + SECRET)
+    assert remembering(clone, reads, store) == [("a.txt", held), ("b.txt", kept)]
+
+
+def test_scans_of_different_refs_do_not_hide_anything_from_each_other(clone: Clone, reads: Reads) -> None:
+    first = clone.commit(a__txt=SECRET + b" 1")
+    clone.git("checkout", "-q", "-b", "side")
+    side = clone.commit(a__txt=SECRET + b" 2", s__txt=SECRET)
+    clone.git("checkout", "-q", "main")
+    other = clone.commit(a__txt=SECRET + b" 2", m__txt=b"clean\n")
+    store = Store()
+    everything = {("a.txt", first), ("s.txt", side)}
+    assert {*remembering(clone, reads, store)} >= everything
+    assert {*remembering(clone, reads, store, "main")} == {("a.txt", first), ("a.txt", other)}
+    assert {*remembering(clone, reads, store)} >= everything
+    assert {*remembering(clone, reads, store, "side")} == {("a.txt", first), ("a.txt", side), ("s.txt", side)}
+    assert {*remembering(clone, reads, store)} >= everything
+
+
+def test_a_submodule_is_told_of_by_every_scan(clone: Clone, reads: Reads) -> None:
+    commit = clone.commit(a__txt=b"clean\n")
+    clone.git("update-index", "--add", "--cacheinfo", f"160000,{commit},inner")
+    clone.git("commit", "-q", "-m", "with a submodule")
+    store = Store()
+    for _ in range(3):
+        source = HistorySource(clone.open(), seen=SeenBlobs(store, "r", "1"), context=4096)
+        seen = reads(source)
+        assert [(one.problem, one.path) for one in seen.notices] == [(Problem.MISSING, "inner")]
+        source.finished(set(), {one.path for one in seen.notices})
+
+
+def test_a_torn_memory_is_none(clone: Clone, reads: Reads) -> None:
+    clone.commit(a__txt=b"clean\n")
+    store = Store()
+    assert remembering(clone, reads, store)
+    assert not remembering(clone, reads, store)
+    store.update({name: data[:-5] for name, data in store.items()})
+    assert remembering(clone, reads, store)
 
 
 def test_processes_share_a_source_by_fork(clone: Clone) -> None:

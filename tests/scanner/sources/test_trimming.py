@@ -205,12 +205,22 @@ def test_what_reaches_far_is_told_by_its_beginning(text: bytes, begins: bool) ->
     armour = Rule(id="b", title="b", regex=(ARMOUR + b"BEGIN A[^x]{1,20000}").decode(), window=1 << 16)
     line = Rule(id="p", title="p", regex="plain[^\n]{1,5000}", window=6000)
     far = reaching_far(Ruleset(name="r", rules=(*FAR, armour, line)))
-    assert (far.search(text) is not None) is begins
+    assert far.within(text, 0, len(text)) is begins
+    assert not far.applies("a/b.txt")
+
+
+def test_a_rule_of_few_paths_reaches_far_in_all_of_their_files() -> None:
+    rule = Rule(id="a", title="a", regex=r"(?im)^\s{0,4}[^\x00]*?key_[0-9]{8}", path=r"(?:^|/)\.mailrc$", window=8192)
+    far = reaching_far(Ruleset(name="r", rules=(rule,)))
+    assert far.applies("home/.mailrc")
+    assert not far.applies("mailrc.txt")
+    assert not far.within(b"anything\n at all", 0, 17)
 
 
 def test_nothing_reaches_far_without_such_a_rule() -> None:
     line = Rule(id="p", title="p", regex="plain[^\n]{1,5000}", window=6000)
-    assert reaching_far(Ruleset(name="r", rules=(line,))).search(b"plain \n \x00\xff") is None
+    far = reaching_far(Ruleset(name="r", rules=(line,)))
+    assert not far.within(b"plain \n \x00\xff", 0, 9)
 
 
 @pytest.mark.parametrize("born", [0, 1, 2])
@@ -264,7 +274,8 @@ def test_line_numbers_of_stretches_are_those_of_the_file(clone: Clone, reads: Re
     for document in seen.documents:
         for offset, line in enumerate(bytes(document.data).split(b"\n")):
             numbered = re.search(rb"line (\d+) ", line)
-            assert numbered is None or int(numbered[1]) == document.first_line + offset
+            before = bytes(document.before).count(b"\n")
+            assert numbered is None or int(numbered[1]) == document.first_line + before + offset
 
 
 def test_history_of_merges_gives_the_same_secrets_trimmed_and_whole(clone: Clone, reads: Reads) -> None:

@@ -189,6 +189,7 @@ class Texts:
             lead=root.lead if same else 0,
             tail=root.tail if same else 0,
             lines=where.lines,
+            before=root.before,
         )
 
 

@@ -43,11 +43,12 @@ class Broken:
 
 
 def introductions(
-    repository: Repository, commits: Sequence[str], broken: Broken, submodules: set[bytes]
+    repository: Repository, commits: Sequence[str], broken: Broken, submodules: dict[bytes, str]
 ) -> Iterator[Introduction]:
     """Name every blob that some commits bring, in the order of the commits.
 
-    Those that git cannot compare, for want of a tree, are added to `broken`; paths of submodules to `submodules`.
+    Those that git cannot compare, for want of a tree, are added to `broken`; paths of submodules to `submodules`, each
+    with the first commit that has it.
     """
     slices = [commits[first : first + _COMMITS_AT_ONCE] for first in range(0, len(commits), _COMMITS_AT_ONCE)]
     zero = repository.zero.encode()
@@ -60,7 +61,7 @@ def introductions(
 
 
 def _mend(
-    repository: Repository, commits: Sequence[str], out: bytes, broken: Broken, submodules: set[bytes]
+    repository: Repository, commits: Sequence[str], out: bytes, broken: Broken, submodules: dict[bytes, str]
 ) -> Iterator[Introduction]:
     """Go on after the commit that git stopped at: git names a commit when it has compared it."""
     rest = commits
@@ -100,7 +101,7 @@ def _ahead(
             yield waiting.popleft().result()
 
 
-def parse(out: bytes, zero: bytes, submodules: set[bytes]) -> Iterator[Introduction]:
+def parse(out: bytes, zero: bytes, submodules: dict[bytes, str]) -> Iterator[Introduction]:
     r"""Read what `git diff-tree --raw -z` writes.
 
     <commit> \0
@@ -122,7 +123,7 @@ def parse(out: bytes, zero: bytes, submodules: set[bytes]) -> Iterator[Introduct
             continue
         blob, base = words[2 * parents + 1], words[parents + 1]
         if words[parents] == _GITLINK:
-            submodules.add(path)
+            submodules.setdefault(path, commit)
         elif blob != zero:
             known = base != zero and words[0].lstrip(b":") != _GITLINK
             yield Introduction(blob.decode(), path, commit, base.decode() if known else "")

@@ -6,15 +6,12 @@ import os
 import weakref
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
-from keyturn.scanner.model import Batch, Context, Document, Notice, Problem
+from keyturn.scanner.model import Batch, Bytes, Context, Document, Notice, Problem
 from keyturn.scanner.sources.objects import ObjectReader, Read
 from keyturn.scanner.sources.repository import Repository
-from keyturn.scanner.sources.trimming import NEAR, Stretch, holds_block, new_lines, new_stretches
-
-if TYPE_CHECKING:
-    import re2
+from keyturn.scanner.sources.trimming import NEAR, Far, Stretch, holds_block, new_lines, new_stretches
 
 BLOB_BYTES_MAX = 1 << 29
 _BATCH_BYTES = 12 << 20
@@ -66,7 +63,7 @@ class BlobDocuments:
         repository: Repository,
         *,
         context: int = 0,
-        far: re2._Regexp | None = None,
+        far: Far | None = None,
         bytes_max: int = BLOB_BYTES_MAX,
     ) -> None:
         self._repository = repository
@@ -75,7 +72,6 @@ class BlobDocuments:
         self._bytes_max = bytes_max
         self._readers: dict[int, ObjectReader] = {}
         self._contexts: dict[str, frozenset[Context]] = {"": frozenset()}
-        self._lines: dict[str, Stretch] = {}
         self._blocks: dict[str, bool] = {}
         self._reaching: dict[str, bool] = {}
         self._finalizer = weakref.finalize(self, _close, self._readers)
@@ -83,7 +79,6 @@ class BlobDocuments:
     def documents(self, batch: Batch) -> Iterator[Document | Notice]:
         """Read the blobs of a batch in their order."""
         blobs = [Blob(*cast("tuple[str, ...]", one)) for one in batch]
-        self._lines.clear()
         self._blocks.clear()
         self._reaching.clear()
         needed: dict[str, int] = {}
@@ -124,7 +119,9 @@ class BlobDocuments:
             if stretches is None:
                 yield self._document(blob, data)
                 return
-            yield from self._parts(blob, data, base, stretches)
+            view = memoryview(data)
+            for start, end in stretches:
+                yield self._document(blob, data[start:end], before=view[:start])
         elif blob.part == Part.LINES and base and b"\0" not in data:
             lines = new_lines(base, data)
             if lines:
@@ -138,17 +135,17 @@ class BlobDocuments:
             near = self._stretches_within(blob, data, base, NEAR)
             if near is None:
                 return None
-            reaching = any(self._far.search(data, start, end) is not None for start, end in near)
+            reaching = any(self._far.within(data, start, end) for start, end in near)
             self._reaching[blob.name] = reaching
             if not reaching:
                 return near
         return self._stretches_within(blob, data, base, self._context) if self._context else None
 
-    def _reaches(self, far: re2._Regexp, blob: Blob, base: bytes) -> bool:
+    def _reaches(self, far: Far, blob: Blob, base: bytes) -> bool:
         """Tell whether something in the earlier version may reach far; if so, it may in this one."""
         reaching = self._reaching.get(blob.base)
         if reaching is None:
-            reaching = self._reaching[blob.base] = far.search(base) is not None
+            reaching = self._reaching[blob.base] = far.applies(blob.path) or far.within(base, 0, len(base))
         if reaching:
             self._reaching[blob.name] = True
         return reaching
@@ -164,22 +161,7 @@ class BlobDocuments:
             self._blocks[blob.name] = blocks or any(holds_block(data[start:end]) for start, end in stretches)
         return stretches
 
-    def _parts(self, blob: Blob, data: bytes, base: bytes, stretches: Sequence[Stretch]) -> Iterator[Document]:
-        """Count lines on from where those of the earlier version were counted to: before its first new stretch."""
-        counted, line = self._lines.get(blob.base, (0, 0))
-        for index, (start, end) in enumerate(stretches):
-            if start >= counted:
-                line += data.count(b"\n", counted, start)
-            else:
-                line -= base.count(b"\n", start, counted)
-            counted = start
-            if not index:
-                self._lines[blob.name] = (counted, line)
-            yield self._document(blob, data[start:end], first_line=line + 1)
-
-    def _document(
-        self, blob: Blob, data: bytes, *, first_line: int = 1, lines: tuple[tuple[int, int], ...] = ()
-    ) -> Document:
+    def _document(self, blob: Blob, data: bytes, *, before: Bytes = b"", lines: tuple[Stretch, ...] = ()) -> Document:
         contexts = self._contexts.get(blob.contexts)
         if contexts is None:
             contexts = frozenset(Context(name) for name in blob.contexts.split(","))
@@ -190,9 +172,9 @@ class BlobDocuments:
             blob=blob.name,
             commit=blob.commit,
             committed_at=float(blob.committed_at) if blob.committed_at else None,
-            first_line=first_line,
             contexts=contexts,
             lines=lines,
+            before=before,
         )
 
     def _notice(self, blob: Blob, read: Read) -> Notice:

@@ -10,6 +10,7 @@ from keyturn.scanner.model import Notice, Problem
 from keyturn.scanner.sources.names import readable
 from keyturn.scanner.sources.objects import ObjectReader, every_object
 from keyturn.scanner.sources.repository import GitError, Repository
+from keyturn.scanner.sources.seen import Walked
 
 _COMMIT_BYTES_MAX = 1 << 24
 _BROKEN_REF = b"ignoring broken ref "
@@ -21,6 +22,7 @@ class Commits:
 
     `tips` are the refs by what they name, which may be a tag.
     `whole` is false when git could not follow the history: then there may be objects that no commit here leads to.
+    `ends` are the commits that were followed; with `resumed`, back to what was followed by an earlier scan.
     """
 
     names: list[str] = field(default_factory=list)
@@ -30,6 +32,8 @@ class Commits:
     tips: dict[str, str] = field(default_factory=dict)
     notices: list[Notice] = field(default_factory=list)
     whole: bool = True
+    ends: frozenset[str] = frozenset()
+    resumed: bool = False
 
 
 def resolve(repository: Repository, revision: str) -> str:
@@ -83,7 +87,39 @@ def commits_of(repository: Repository, tips: dict[str, str], excluded: Sequence[
     wanted = _peel(repository, tips, found)
     if wanted:
         _walk(repository, wanted, excluded, found)
+    found.ends = frozenset(wanted)
     return found
+
+
+def commits_since(repository: Repository, tips: dict[str, str], before: Walked) -> Commits | None:
+    """Follow what some refs name to what was followed before, and add those commits that held something then.
+
+    Returns None when refs name more than commits, or when something that was followed is not behind them any more.
+    """
+    found = Commits(tips=tips, resumed=True)
+    wanted = _peel(repository, tips, found)
+    found.ends = frozenset(wanted)
+    if not before.ends or found.blobs or found.trees or found.notices:
+        return None
+    if before.held:
+        given = "\n".join([*before.held, ""]).encode()
+        ended = repository.attempt("rev-list", "--no-walk=unsorted", "--timestamp", "--stdin", given=given)
+        if ended.returncode:
+            return None
+        _add(found, ended.stdout)
+    if found.ends == before.ends:
+        return found
+    lost = repository.attempt("rev-list", "--max-count=1", "--stdin", given=_between(before.ends, found.ends))
+    if lost.returncode or lost.stdout:
+        return None
+    options = ("--topo-order", "--reverse", "--timestamp", "--stdin")
+    ended = repository.attempt("rev-list", *options, given=_between(found.ends, before.ends))
+    _add(found, ended.stdout)
+    return None if ended.returncode else found
+
+
+def _between(wanted: Iterable[str], excluded: Iterable[str]) -> bytes:
+    return "".join([*(f"{name}\n" for name in wanted), *(f"^{name}\n" for name in excluded)]).encode()
 
 
 def commits_in(repository: Repository, revisions: str) -> Commits:

@@ -8,8 +8,7 @@ What the commits and tags say is scanned too (see `messages`).
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from keyturn.scanner.sources.commits import (
     Commits,
     commits_in,
     commits_of,
+    commits_since,
     every_commit,
     every_ref,
     named_by_refs,
@@ -29,10 +29,11 @@ from keyturn.scanner.sources.messages import messages, names_batch, names_docume
 from keyturn.scanner.sources.names import readable
 from keyturn.scanner.sources.objects import every_object, sizes
 from keyturn.scanner.sources.repository import Repository, refuse_what_waits
-from keyturn.scanner.sources.seen import SeenBlobs
+from keyturn.scanner.sources.seen import SeenBlobs, Walked
+from keyturn.scanner.sources.trees import blobs_of, paths_at
 
 if TYPE_CHECKING:
-    import re2
+    from keyturn.scanner.sources.trimming import Far
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ class _Found:
     first: dict[str, Introduction]
     further: dict[tuple[str, bytes], Introduction]
     broken: Broken
-    submodules: set[bytes]
+    submodules: dict[bytes, str]
     notices: list[Notice]
 
 
@@ -58,13 +59,15 @@ class _CommitSource:
         repository: Repository,
         *,
         context: int = 0,
-        far: re2._Regexp | None = None,
+        far: Far | None = None,
         bytes_max: int = BLOB_BYTES_MAX,
     ) -> None:
         self._repository = repository
         self._reading = BlobDocuments(repository, context=context, far=far, bytes_max=bytes_max)
         self._seen: SeenBlobs | None = None
         self._planned: list[Blob] = []
+        self._followed: Commits | None = None
+        self._with_submodules: Collection[str] = ()
 
     def documents(self, batch: Batch) -> Iterator[Document | Notice]:
         """Read the blobs of a batch."""
@@ -83,25 +86,33 @@ class _CommitSource:
             yield names
         found = _introduced(self._repository, commits)
         yield from self._notices(found)
-        sized = sizes(self._repository, list(found.first))
-        absent = [] if not self._repository.partial else [blob for blob in found.first if blob not in sized]
-        if absent:
-            yield Notice(Problem.MISSING, "", f"{len(absent)} blobs are not in this partial clone")
-        blobs = self._blobs(found, commits.times, frozenset(absent), _paths_at(self._repository, tip))
+        blobs = self._blobs(found, commits, paths_at(self._repository, tip))
         blobs.extend(messages(self._repository, commits, stray=self.sweeps))
         if self.sweeps or not commits.whole or found.broken.commits:
             blobs.extend(_strays(self._repository, found.first.keys()))
+        elif not (commits.notices or commits.blobs or commits.trees):
+            self._followed = commits
+        seen = self._seen
+        if seen is not None:
+            self._with_submodules = frozenset(found.submodules.values())
+            wanted = [one for one in blobs if not seen.held_nothing(one.name, one.path, one.base)]
+        else:
+            wanted = blobs
+        sized = sizes(self._repository, [one.name for one in wanted])
+        if self._repository.partial:
+            absent = {one.name for one in wanted if one.name not in sized}
+            wanted = [one for one in wanted if one.name not in absent]
+            blobs = [one for one in blobs if one.name not in absent]
+            if absent:
+                yield Notice(Problem.MISSING, "", f"{len(absent)} blobs are not in this partial clone")
         self._planned = blobs
-        wanted = blobs if self._seen is None else [one for one in blobs if _named(one.name, one.path) not in self._seen]
         yield from batches_of([(blob, sized.get(blob.name, ("", 0))[1]) for blob in wanted])
 
-    def _blobs(
-        self, found: _Found, times: Mapping[str, str], absent: Collection[str], present: Collection[bytes] | None
-    ) -> list[Blob]:
+    def _blobs(self, found: _Found, commits: Commits, present: Collection[bytes] | None) -> list[Blob]:
+        times = commits.times
         by_path: dict[bytes, list[Introduction]] = {}
         for one in (*found.first.values(), *found.further.values()):
-            if one.blob not in absent:
-                by_path.setdefault(one.path, []).append(one)
+            by_path.setdefault(one.path, []).append(one)
         blobs = []
         for path, versions in by_path.items():
             shown = readable(path)
@@ -110,6 +121,8 @@ class _CommitSource:
                 contexts += f",{Context.DELETED.value}"
             for one in versions:
                 base = self._base(one, found)
+                if not base and commits.resumed and self._seen is not None and self._seen.knows(one.base, shown):
+                    base = one.base
                 part = self.part if base else Part.WHOLE
                 blobs.append(Blob(one.blob, shown, one.commit, times.get(one.commit, ""), base, part, contexts))
         return blobs
@@ -155,7 +168,7 @@ class HistorySource(_CommitSource):
         unreachable: bool = False,
         seen: SeenBlobs | None = None,
         context: int = 0,
-        far: re2._Regexp | None = None,
+        far: Far | None = None,
         bytes_max: int = BLOB_BYTES_MAX,
     ) -> None:
         super().__init__(repository, context=context, far=far, bytes_max=bytes_max)
@@ -178,7 +191,10 @@ class HistorySource(_CommitSource):
         else:
             tips = named_by_refs(repository, notices, stash=self._stash)
         yield from notices
-        commits = commits_of(repository, tips)
+        commits = None
+        if self._seen is not None and not (self.sweeps or repository.shallow or repository.partial):
+            commits = commits_since(repository, tips, self._seen.walked)
+        commits = commits or commits_of(repository, tips)
         if self.sweeps:
             _join(commits, every_commit(repository))
         tip = resolve(repository, self._refs[0]) if self._refs else "HEAD"
@@ -187,22 +203,24 @@ class HistorySource(_CommitSource):
     def finished(self, holding: Collection[str], troubled: Iterable[str] = ()) -> None:
         """Keep the blobs that held nothing, for the next scan; only to be called when all was scanned.
 
-        `troubled` are paths of which something is to be told, and is to be told the next time too: none of their blobs
-        is kept.  A version of which only a part was scanned is kept when its earlier version is.
+        `troubled` are paths of which something is to be told, and is to be told the next time too: their blobs count as
+        holding something.
         """
         if self._seen is None:
             return
-        passed_over = {start for path in troubled for start in _starts(path)}
-        clean: set[str] = set()
+        again = {start for path in troubled for start in _starts(path)}
+        bases: dict[tuple[str, str], str | None] = {}
+        held = set(self._with_submodules)
         for one in self._planned:
-            name, base = _named(one.name, one.path), _named(one.base, one.path)
-            if name in self._seen:
-                clean.add(name)
-            elif one.name in holding or one.path in passed_over:
-                continue
-            elif not one.base or base in clean or base in self._seen:
-                clean.add(name)
-        self._seen.add(clean)
+            holds = one.name in holding or one.path in again
+            bases[one.name, one.path] = None if holds else one.base
+            if holds:
+                held.add(one.commit)
+        followed = self._followed
+        if followed is None or self._repository.shallow or self._repository.partial:
+            self._seen.add(bases, Walked())
+        else:
+            self._seen.add(bases, Walked(followed.ends, tuple(name for name in followed.names if name in held)))
 
 
 class RangeSource(_CommitSource):
@@ -252,44 +270,22 @@ class PushSource(_CommitSource):
 
 
 def _introduced(repository: Repository, commits: Commits) -> _Found:
-    found = _Found({}, {}, Broken(), set(), [])
+    found = _Found({}, {}, Broken(), {}, [])
     for one in introductions(repository, commits.names, found.broken, found.submodules):
         if found.first.setdefault(one.blob, one).path != one.path:
             found.further.setdefault((one.blob, one.path), one)
     for blob, ref in commits.blobs:
         found.first.setdefault(blob, Introduction(blob, ref.encode(), "", ""))
     for tree, ref in commits.trees:
-        for path, blob in _listed(repository, tree, ref, found.notices):
+        for path, blob in blobs_of(repository, tree, ref, found.notices):
             found.first.setdefault(blob, Introduction(blob, path, "", ""))
     return found
-
-
-def _named(blob: str, path: str) -> str:
-    """Return what a blob at a path is remembered by."""
-    return f"{blob}-{hashlib.blake2b(path.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
 
 
 def _starts(path: str) -> Iterator[str]:
     """Yield a path, and every path that it may be a member of."""
     parts = path.split("!")
     return ("!".join(parts[:count]) for count in range(1, len(parts) + 1))
-
-
-def _listed(repository: Repository, tree: str, ref: str, notices: list[Notice]) -> Iterator[tuple[bytes, str]]:
-    ended = repository.attempt("ls-tree", "-r", "-z", "--full-tree", tree)
-    if ended.returncode:
-        problem = Problem.MISSING if repository.partial else Problem.CORRUPT
-        notices.append(Notice(problem, ref, f"tree {tree} cannot be read to its end"))
-    for entry in ended.stdout.split(b"\0"):
-        described, _, path = entry.partition(b"\t")
-        words = described.split(b" ")
-        if len(words) == 3 and words[1] == b"blob":
-            yield path, words[2].decode("ascii", "replace")
-
-
-def _paths_at(repository: Repository, commit: str) -> Collection[bytes] | None:
-    ended = repository.attempt("ls-tree", "-r", "-z", "--full-tree", "--name-only", commit)
-    return frozenset(ended.stdout.split(b"\0")) if ended.returncode == 0 else None
 
 
 def _strays(repository: Repository, known: Collection[str]) -> Iterator[Blob]:

@@ -29,7 +29,7 @@ class StagedSource:
         repository = self._repository
         ended = repository.attempt(*_COMPARE, "HEAD", "--")
         out = ended.stdout if ended.returncode == 0 else repository.run(*_COMPARE, repository.empty_tree, "--")
-        submodules: set[bytes] = set()
+        submodules: dict[bytes, str] = {}
         blobs = [
             Blob(one.blob, readable(one.path), base=one.base, part=Part.LINES, contexts=Context.STAGED.value)
             for one in parse(out, repository.zero.encode(), submodules)

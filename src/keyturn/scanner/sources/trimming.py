@@ -13,6 +13,7 @@ one to match anywhere in the document is none of these, so `surroundings` allows
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
     import re2
 
 CONTEXT_MIN = 4096
-NEAR = 2048
+NEAR = 512
 """How many bytes surround what is new where no match begins that may reach over more; see `reaching_far`."""
 LINES_MAX = 16
 BLOCK_BYTES_MAX = 1 << 16
 _ANCHOR = 96
 _FIRST_STEP = 1 << 12
-_STEP = 1 << 16
+_LAST_STEP = 1 << 5
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-"
 _AROUND = b" \t\r\n\"'+#*>|,;\\"
 _ENCODED_MIN = 32
@@ -58,15 +59,36 @@ def surroundings(ruleset: Ruleset) -> int:
     return longest
 
 
-def reaching_far(ruleset: Ruleset) -> re2._Regexp:
-    """Return what begins every match that reaches over more lines than `NEAR` has, except those of blocks.
+@dataclass(frozen=True, slots=True)
+class Far:
+    """Where matches may reach over more lines than `NEAR` has: where one begins, and in all of some files.
 
     It is for rules that find nothing because of what stands elsewhere: no other rule, and no word of theirs.
     """
+
+    begins: re2._Regexp
+    paths: re2._Regexp | None
+
+    def applies(self, path: str) -> bool:
+        """Tell whether a match may reach far in a file of this path, whatever it begins with."""
+        return self.paths is not None and self.paths.search(path.encode("utf-8", "surrogatepass")) is not None
+
+    def within(self, data: bytes, start: int, end: int) -> bool:
+        """Tell whether something begins between two places that may reach far."""
+        return first_start(self.begins, data, start, end) >= 0
+
+
+def reaching_far(ruleset: Ruleset) -> Far:
+    """Return where matches reach over more lines than `NEAR` has, except those of blocks."""
     from keyturn.scanner.sources.reach import beginnings, bytes_between_line_ends
 
-    rules = (rule for rule in ruleset.rules if rule.window > NEAR and not _is_of_blocks(rule))
-    return beginnings(rule for rule in rules if bytes_between_line_ends(rule) > NEAR)
+    rules = [rule for rule in ruleset.rules if rule.window > NEAR and not _is_of_blocks(rule)]
+    far = [rule for rule in rules if bytes_between_line_ends(rule) > NEAR]
+    paths = "|".join(f"(?:{rule.path})" for rule in far if rule.path)
+    return Far(
+        beginnings(rule for rule in far if not rule.path),
+        compiled(paths, "paths of rules", captures=False) if paths else None,
+    )
 
 
 def _is_of_blocks(rule: Rule) -> bool:
@@ -75,7 +97,10 @@ def _is_of_blocks(rule: Rule) -> bool:
 
 def holds_block(data: bytes) -> bool:
     """Tell whether a block, such as a PEM key, begins somewhere."""
-    return any(beginning in data for beginning in _BEGINNINGS)
+    for beginning in _BEGINNINGS:  # noqa: SIM110 -- `any` takes longer to make its generator than this to look
+        if beginning in data:
+            return True
+    return False
 
 
 def new_stretches(base: bytes, data: bytes, path: str, context: int, *, blocks: bool = True) -> list[Stretch] | None:
@@ -154,33 +179,41 @@ def _split(base: bytes, old: Stretch, data: bytes, new: Stretch, least: int) -> 
 def _same_after(one: bytes, start: int, other: bytes, begin: int, most: int) -> int:
     """Return how many bytes from two places on are the same."""
     same, step = 0, _FIRST_STEP
+    view = memoryview(other)
     while same < most:
         size = min(step, most - same)
-        first, second = start + same, begin + same
-        if one[first : first + size] == other[second : second + size]:
+        second = begin + same
+        # A view and `startswith` compare what a slice would copy first.
+        if one.startswith(view[second : second + size], start + same):
             same += size
-            step = min(step * 4, _STEP)
-        elif size == 1:
-            break
+            step *= 4
+        elif size <= _LAST_STEP:
+            return same + _same_of_few(one[start + same :][:size], other[second : second + size])
         else:
-            most, step = same + size - 1, max(1, size // 2)
+            most, step = same + size, size // 4
     return same
 
 
 def _same_before(one: bytes, end: int, other: bytes, close: int, most: int) -> int:
     """Return how many bytes up to two places are the same."""
     same, step = 0, _FIRST_STEP
+    view = memoryview(other)
     while same < most:
         size = min(step, most - same)
         last, final = end - same, close - same
-        if one[last - size : last] == other[final - size : final]:
+        if one.startswith(view[final - size : final], last - size):
             same += size
-            step = min(step * 4, _STEP)
-        elif size == 1:
-            break
+            step *= 4
+        elif size <= _LAST_STEP:
+            return same + _same_of_few(one[last - size : last][::-1], other[final - size : final][::-1])
         else:
-            most, step = same + size - 1, max(1, size // 2)
+            most, step = same + size, size // 4
     return same
+
+
+def _same_of_few(one: bytes, other: bytes) -> int:
+    """Return how many bytes some few have in common at their beginning."""
+    return next((at for at, (left, right) in enumerate(zip(one, other, strict=True)) if left != right), len(one))
 
 
 def _back(data: bytes, position: int, context: int) -> int:
