@@ -208,6 +208,25 @@ def test_format_that_is_not_opened_is_told() -> None:
     assert problems(opened(b"7z\xbc\xaf\x27\x1c" + bytes(100))[1]) == [Problem.CLOSED]
 
 
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"\x04\x22\x4d\x18" + bytes(64), Problem.CLOSED),
+        (b"LZIP\x01" + bytes(64), Problem.CLOSED),
+        (b"\x1f\x9d\x90" + bytes(64), Problem.CLOSED),
+        (b"%PDF-1.7\n1 0 obj\n", Problem.SKIPPED),
+        (b"age-encryption.org/v1\n-> X25519 a\n", Problem.SKIPPED),
+        (b"Salted__12345678", Problem.SKIPPED),
+    ],
+)
+def test_what_is_scanned_only_as_it_stands_is_told(data: bytes, problem: Problem) -> None:
+    """Neither a file nor a member that hides something is passed over in silence."""
+    for given in (data + b"\n" + LINE, zipped({"member": data + b"\n" + LINE})):
+        documents, notices = opened(given)
+        assert any(shows(one) for one in documents)
+        assert problems(notices) == [problem]
+
+
 def test_links_and_devices_are_never_followed() -> None:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:

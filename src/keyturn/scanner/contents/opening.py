@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from keyturn.scanner.contents.recognition import HEAD, SUSPECT
+from keyturn.scanner.contents.recognition import HEAD, PARTLY_BEGINNINGS, SUSPECT
 from keyturn.scanner.model import Notice
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def open_document(document: Document, budget: Budget) -> Iterator[Document | Not
         head
         and head[0] not in _FIRST
         and 0 not in head
+        and not head.startswith(PARTLY_BEGINNINGS)
         and not document.path.endswith(_SCRIPTS)
         and not (b"\x1b" in data if isinstance(data, bytes) else _ESCAPE.search(data))
         # What begins as a text may go on as something else: a script with an archive at its end, text of two encodings.

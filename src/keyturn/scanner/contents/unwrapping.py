@@ -12,7 +12,7 @@ from keyturn.scanner.contents.budget import Spending
 from keyturn.scanner.contents.compression import Compression, inflate
 from keyturn.scanner.contents.image import Later, Layer, begins_like_image, is_layer_name, layout_of
 from keyturn.scanner.contents.names import shown
-from keyturn.scanner.contents.recognition import HEAD, Form, recognise
+from keyturn.scanner.contents.recognition import HEAD, Form, recognise, told_of
 from keyturn.scanner.contents.stream import Failure, Stream
 from keyturn.scanner.contents.tar import tar_members
 from keyturn.scanner.contents.texts import Texts, Where
@@ -76,6 +76,8 @@ class Unwrapping:
             yield self._notice(level, Failure(Problem.CLOSED, "is an archive of a format that is not opened"))
         elif form in {Form.TEXT, Form.WIDE_TEXT, Form.BINARY}:
             yield from self._plain(stream, level, form, head)
+            if told := told_of(head):
+                yield self._notice(level, Failure(*told))
         elif level.depth >= self._budget.depth:
             detail = f"stands in {level.depth} archives; deeper ones are not opened"
             yield self._notice(level, Failure(Problem.BOUND, detail))
