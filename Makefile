@@ -42,6 +42,7 @@ lock: $(VENV)/.dev-installed  ## Resolve requirements/*.txt again (ARGS=--upgrad
 clean:  ## Remove .venv and every cache; never ./data
 	rm -rf $(VENV) build dist src/*.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find src tests tools -type d -name __pycache__ -prune -exec rm -rf {} +
+	find src -name '*.so' -delete
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

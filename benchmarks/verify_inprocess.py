@@ -55,7 +55,7 @@ from keyturn.wire.policy import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keyturn.verify.model import KeyspacePolicy
+    from keyturn.verify.standing import KeyspacePolicy
 
 NOW = 1_700_000_000.0
 PEPPER = bytes(range(32))

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyturn.errors import InputError
-from keyturn.verify.admission import Admission, admit, admit_later, shadow_outcomes, undo
+from keyturn.verify.admission import admit, admit_later, shadow_outcomes, undo
 from keyturn.verify.demands import Demands, client_network, demands_of
 from keyturn.verify.explain import explain, explain_charges
 from keyturn.verify.limits import LocalLimiter
-from keyturn.verify.model import Allowed, Denied, Request
+from keyturn.verify.model import Admission, Allowed, Denied, Request
 from keyturn.verify.replica import Replica
 from keyturn.verify.rules import verify
 from keyturn.verify.spending import Limiter

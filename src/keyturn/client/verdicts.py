@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Final, Literal, final
 from keyturn.client.model import Verification
 from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.tokenformat import parse, sha256, version_id_of
-from keyturn.verify.admission import Admission, admit, shadow_outcomes, undo
+from keyturn.verify.admission import admit, shadow_outcomes, undo
 from keyturn.verify.explain import explain, explain_charges
 from keyturn.verify.limits import LocalLimiter
-from keyturn.verify.model import Allowed
+from keyturn.verify.model import Admission, Allowed
 from keyturn.verify.rules import decide
 from keyturn.verify.spending import LimitDemand, LimitOutcome, Reservation
 from keyturn.wire.policy import LimitRule
@@ -102,19 +102,31 @@ class _NoLimits:
         return 0
 
 
-class ShareLimiter(LocalLimiter):
-    """A `LocalLimiter` that keeps one of `share` equal parts of every limit, at least one unit."""
+class ShareLimiter:
+    """A `Limiter` in memory that keeps one of `share` equal parts of every limit, at least one unit."""
 
     def __init__(self, share: int) -> None:
         """Keep the part of one of so many processes."""
-        super().__init__()
         self._share = share
+        self._whole = LocalLimiter()
         self._scaled: dict[LimitRule, LimitRule] = {}
 
     def take_now(self, demands: Sequence[LimitDemand], now: float) -> LimitOutcome:
         """See LocalLimiter."""
         parts = [LimitDemand(self._part(one.rule), one.workspace, one.counter, one.cost) for one in demands]
-        return super().take_now(parts, now)
+        return self._whole.take_now(parts, now)
+
+    async def take(self, demands: Sequence[LimitDemand], now: float) -> LimitOutcome:
+        """See LocalLimiter."""
+        return self.take_now(demands, now)
+
+    async def release(self, slots: Sequence[str]) -> int:
+        """See LocalLimiter."""
+        return self.release_now(slots)
+
+    def release_now(self, slots: Sequence[str]) -> int:
+        """See LocalLimiter."""
+        return self._whole.release_now(slots)
 
     def _part(self, rule: LimitRule) -> LimitRule:
         found = self._scaled.get(rule)
@@ -177,7 +189,7 @@ class Verdicts:
         self._at = clock.at
         self._boottime = clock.boottime
         self._lock = lock
-        self._local: LocalLimiter | None = None
+        self._local: LocalLimiter | ShareLimiter | None = None
         if limits == "local":
             self._local = LocalLimiter() if share == 1 else ShareLimiter(share)
         self._limiter: Limiter = _NoLimits(None if limits == "server" else _NO_CHARGES)

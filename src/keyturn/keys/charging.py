@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from keyturn.verify.admission import Admission, admit, admit_later, shadow_outcomes, undo
+from keyturn.verify.admission import admit, admit_later, shadow_outcomes, undo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from keyturn.keys.ports import UsageSink
-    from keyturn.verify.model import Allowed, Request, VersionPolicy
+    from keyturn.verify.model import Admission, Allowed, Request, VersionPolicy
     from keyturn.verify.spending import Limiter, Quotas
 
 SHADOW_NAMES_MAX: Final = 1000

@@ -27,7 +27,8 @@ from keyturn.verify.rules import FAST_KIND
 if TYPE_CHECKING:
     from keyturn.storage.database import Database
     from keyturn.storage.transaction import Transaction
-    from keyturn.verify.model import KeyspacePolicy, VersionPolicy
+    from keyturn.verify.model import VersionPolicy
+    from keyturn.verify.standing import KeyspacePolicy
 
 QUEUE_MAX: Final = 1024
 BATCH_MAX: Final = 32

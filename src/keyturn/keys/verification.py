@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     from keyturn.keys.rehash import Rehasher
     from keyturn.keys.replication import Replication
     from keyturn.keys.slow_proofs import SlowProofs
-    from keyturn.verify.admission import Admission
-    from keyturn.verify.model import Check, Denied, KeyspacePolicy, VersionPolicy
+    from keyturn.verify.model import Admission, Check, Denied, VersionPolicy
     from keyturn.verify.replica import Replica
     from keyturn.verify.spending import Limiter, Quotas
+    from keyturn.verify.standing import KeyspacePolicy
     from keyturn.verify.terms import Terms
     from keyturn.wire.verification import ReleaseSlots, VerifyRequest
 

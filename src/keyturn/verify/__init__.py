@@ -35,9 +35,11 @@ What decides about freshness is apart from what decides about keys:
 Evolution: records come from a server that may be newer.  A state, digest kind, restriction, limit or quota that is
 not known here denies, and so does a plan that is not loaded; none of them ever counts as absent.
 
-Modules: `model` values, `query` scope queries, `restrictions` (with `networks`, `origins`, `paths`) where and how a
-key may be used, `terms` what keyspace, plan, owner and key say together, `rules` the decision, `demands` what a request
-is charged for, `spending` the ports of those who keep counters, `limits` a keeper in memory, `admission` the charging,
-`explain` the same check by check, `replica` (with `sharing`) the tables, `freshness` the state machine that bounds
-staleness.  Only kernel, wire and errors are imported; nothing of the server.
+Modules: `model` values, `standing` what versions have in common, `query` scope queries, `restrictions` (with
+`networks`, `origins`, `paths`) where and how a key may be used, `terms` what keyspace, plan, owner and key say
+together, `rules` the decision, `demands` what a request is charged for, `spending` the ports of those who keep
+counters, `limits` a keeper in memory, `admission` the charging, `explain` the same check by check, `replica` (with
+`sharing`) the tables, `freshness` the state machine that bounds staleness.  Only kernel, wire and errors are imported;
+nothing of the server.  The modules that `setup.py` names may be compiled; they define no Struct, and no class that
+others derive from.
 """

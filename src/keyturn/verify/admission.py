@@ -16,20 +16,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from keyturn.verify.demands import demands_of
-from keyturn.verify.model import Allowed, Denied
-from keyturn.verify.spending import LimitOutcome, Reservation
-from keyturn.wire.verification import Code, LimitReport, QuotaReport
+from keyturn.verify.model import Admission, Denied
+from keyturn.wire.verification import Code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from keyturn.verify.demands import Demands
-    from keyturn.verify.model import Request, VersionPolicy
-    from keyturn.verify.spending import Limiter, Quotas
+    from keyturn.verify.model import Allowed, Request, VersionPolicy
+    from keyturn.verify.spending import Limiter, LimitOutcome, Quotas, Reservation
     from keyturn.verify.terms import Terms
+    from keyturn.wire.verification import LimitReport, QuotaReport
 
 SHADOW_OUTCOMES: Final = {
     "limit": "SHADOW_RATE_LIMITED",
@@ -37,23 +35,6 @@ SHADOW_OUTCOMES: Final = {
     "quota": "SHADOW_USAGE_EXCEEDED",
 }
 """What usage calls a refusal that was not enforced, by the kind before the colon of its name."""
-
-
-class Admission(msgspec.Struct, frozen=True, gc=False):
-    """The verdict after charging, and how limits and quotas stand.
-
-    `shadow` names what would have refused.  `slots` are held until they are given back.  `store_failed`: the counters
-    of limits could not be asked, and the rules decided.
-    """
-
-    verdict: Allowed | Denied
-    limits: tuple[LimitReport, ...] = ()
-    quotas: tuple[QuotaReport, ...] = ()
-    retry_after_seconds: float = 0.0
-    slots: tuple[str, ...] = ()
-    shadow: tuple[str, ...] = ()
-    store_failed: bool = False
-    reservation: Reservation | None = None
 
 
 def admit(request: Request, allowed: Allowed, now: float, limiter: Limiter, quotas: Quotas | None) -> Admission | None:

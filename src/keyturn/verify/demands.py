@@ -13,11 +13,10 @@ Addresses are counted as networks of one for IPv4 and as the /64 for IPv6, which
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import TYPE_CHECKING, Final
-
-import msgspec
+from typing import TYPE_CHECKING, Final, final
 
 from keyturn.errors import InputError
 from keyturn.verify.model import Denied
@@ -42,7 +41,9 @@ _HOST_BYTES: Final = 8
 _RULES_MAX: Final = 4096
 
 
-class Demands(msgspec.Struct, frozen=True, gc=False):
+@final
+@dataclass(frozen=True, slots=True)
+class Demands:
     """What to charge; `shadow` names the limits in shadow that could not be kept."""
 
     limits: tuple[LimitDemand, ...] = ()

@@ -17,9 +17,9 @@ from keyturn.verify.terms import SHADOW, UNKNOWN_PLAN
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keyturn.verify.admission import Admission
-    from keyturn.verify.model import Allowed, CheckSource, Denied, KeyspacePolicy, Request, VersionPolicy
+    from keyturn.verify.model import Admission, Allowed, CheckSource, Denied, Request, VersionPolicy
     from keyturn.verify.restrictions import Checker
+    from keyturn.verify.standing import KeyspacePolicy
     from keyturn.verify.terms import Terms
     from keyturn.wire.policy import LimitRule, QuotaRule
     from keyturn.wire.verification import LimitReport, QuotaReport

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 import msgspec
 from msgspec.structs import force_setattr
 
-from keyturn.verify.restrictions import Checker
-from keyturn.verify.terms import Book, Own, Terms
-from keyturn.wire.policy import LimitRule, QuotaRule
-from keyturn.wire.verification import Code, LimitUse, QuotaUse
+from keyturn.verify.spending import Reservation
+from keyturn.verify.standing import Kept, Standing
+from keyturn.verify.terms import Terms
+from keyturn.wire.verification import Code, LimitReport, LimitUse, QuotaReport, QuotaUse
 
 if TYPE_CHECKING:
-    from keyturn.verify.demands import Demands
+    from keyturn.verify.standing import KeyspacePolicy
+    from keyturn.verify.terms import Own
 
 KEPT_MAX: Final = 8192
 """Of how many versions of a workspace it is kept what has been worked out for them."""
@@ -55,91 +56,6 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
     def __rich_repr__(self) -> Any:  # noqa: ANN401 -- the signature msgspec gives it
         yield "[redacted]"
-
-
-class KeyspacePolicy:
-    """What a replica knows of a keyspace; one object per keyspace, changed in place, shared by its keys.
-
-    `book` holds the plans and owners of its workspace.  `stamp` is another object after each change of the terms of
-    its keys; see `keyturn.verify.terms`.
-    """
-
-    __slots__ = (
-        "accepts_foreign",
-        "book",
-        "checker",
-        "default_plan",
-        "enabled",
-        "environment",
-        "id",
-        "limits",
-        "name",
-        "peppers",
-        "prefix",
-        "quotas",
-        "shadow",
-        "stale_after_seconds",
-        "stamp",
-        "system",
-        "tag",
-        "workspace",
-    )
-
-    def __init__(self, keyspace_id: str) -> None:
-        """Begin as a keyspace that admits nothing."""
-        self.id = keyspace_id
-        self.workspace = ""
-        self.name = ""
-        self.prefix = ""
-        self.tag = ""
-        self.environment = ""
-        self.enabled = False
-        self.system = True
-        self.accepts_foreign = False
-        self.stale_after_seconds = 0.0
-        self.peppers: dict[int, bytes] = {}
-        self.checker: Checker | None = None
-        self.shadow: Checker | None = None
-        self.default_plan: str | None = None
-        self.limits: tuple[LimitRule, ...] = ()
-        self.quotas: tuple[QuotaRule, ...] = ()
-        self.book = Book()
-        self.stamp = object()
-
-    def __repr__(self) -> str:
-        return f"KeyspacePolicy({self.id!r})"
-
-
-class Standing(msgspec.Struct, frozen=True, gc=False):
-    """What many versions have in common, held once: their keyspace, what their keys say, and their states.
-
-    `digest_bytes` is how long their digests are.  `blocked` is the code that the states alone lead to, or None when
-    they admit.
-    """
-
-    keyspace: KeyspacePolicy
-    own: Own
-    environment: str
-    key_state: str
-    version_state: str
-    number: int
-    pepper: int
-    kind: str
-    foreign: bool
-    digest_bytes: int
-    blocked: Code | None
-
-
-class Kept:
-    """What has been worked out for a version that is in use; `demands` are good while its terms are these."""
-
-    __slots__ = ("demands", "owner", "terms")
-
-    def __init__(self, owner: str, terms: Terms) -> None:
-        """Begin with nothing worked out."""
-        self.owner = owner
-        self.terms = terms
-        self.demands: Demands | None = None
 
 
 class Told(msgspec.Struct, array_like=True, frozen=True):
@@ -278,6 +194,23 @@ class Denied(msgspec.Struct, frozen=True, gc=False):
 
     def __bool__(self) -> bool:
         return False
+
+
+class Admission(msgspec.Struct, frozen=True, gc=False):
+    """The verdict after charging, and how limits and quotas stand.
+
+    `shadow` names what would have refused.  `slots` are held until they are given back.  `store_failed`: the counters
+    of limits could not be asked, and the rules decided.
+    """
+
+    verdict: Allowed | Denied
+    limits: tuple[LimitReport, ...] = ()
+    quotas: tuple[QuotaReport, ...] = ()
+    retry_after_seconds: float = 0.0
+    slots: tuple[str, ...] = ()
+    shadow: tuple[str, ...] = ()
+    store_failed: bool = False
+    reservation: Reservation | None = None
 
 
 class Check(msgspec.Struct, frozen=True, gc=False):

@@ -26,9 +26,10 @@ import msgspec
 
 from keyturn.errors import BrokenInvariantError
 from keyturn.kernel.tokenformat import PEPPER_BYTES_MAX, PEPPER_BYTES_MIN, digest
-from keyturn.verify.model import KeyspacePolicy, VersionPolicy
+from keyturn.verify.model import VersionPolicy
 from keyturn.verify.rules import FAST_KIND
 from keyturn.verify.sharing import Imports, Shared
+from keyturn.verify.standing import KeyspacePolicy
 from keyturn.verify.terms import Book, OwnerPolicy, PlanPolicy
 from keyturn.wire.verification import PRESENTED_MAX
 

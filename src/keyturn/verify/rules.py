@@ -29,7 +29,8 @@ from keyturn.wire.verification import Code
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keyturn.verify.model import KeyspacePolicy, Request, VersionPolicy
+    from keyturn.verify.model import Request, VersionPolicy
+    from keyturn.verify.standing import KeyspacePolicy
 
 FAST_KIND: Final = "blake2b"
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 import msgspec
 
 from keyturn.kernel.match import compile_patterns
-from keyturn.verify.model import KeyspacePolicy, Standing, Told, VersionPolicy
+from keyturn.verify.model import Told, VersionPolicy
 from keyturn.verify.restrictions import Checker, compile_restrictions
 from keyturn.verify.rules import FAST_KIND, state_code
+from keyturn.verify.standing import KeyspacePolicy, Standing
 from keyturn.verify.terms import Grants, Own, OwnerSays
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ what the record says, which many owners share.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
-
-import msgspec
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, final
 
 from keyturn.kernel.match import Matcher, compile_patterns
 from keyturn.verify.restrictions import Checker
@@ -27,7 +26,8 @@ from keyturn.wire.policy import LimitRule, QuotaRule
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from keyturn.verify.model import KeyspacePolicy, VersionPolicy
+    from keyturn.verify.model import VersionPolicy
+    from keyturn.verify.standing import KeyspacePolicy
 
 RuleSource = Literal["key", "owner", "plan", "keyspace"]
 
@@ -45,14 +45,18 @@ _QUOTA_SHARINGS: Final = frozenset({"key", "owner"})
 _REFILLS: Final = frozenset({None, "day", "week", "month"})
 
 
-class Grants(msgspec.Struct, frozen=True, gc=False):
+@final
+@dataclass(frozen=True, slots=True)
+class Grants:
     """Scopes, compiled; keys with equal scopes share one."""
 
     names: tuple[str, ...]
     matcher: Matcher
 
 
-class PlanPolicy(msgspec.Struct, frozen=True, gc=False):
+@final
+@dataclass(frozen=True, slots=True)
+class PlanPolicy:
     """What a replica knows of a plan; a change makes a new one."""
 
     id: str
@@ -77,7 +81,9 @@ class OwnerSays:
         self.quotas = quotas
 
 
-class OwnerPolicy(msgspec.Struct, frozen=True, gc=False):
+@final
+@dataclass(frozen=True, slots=True)
+class OwnerPolicy:
     """What a replica knows of an owner that has a record; a change makes a new one."""
 
     id: str
@@ -101,7 +107,9 @@ class Book:
         self.owners: dict[str, OwnerPolicy] = {}
 
 
-class Terms(msgspec.Struct, frozen=True, gc=False):
+@final
+@dataclass(frozen=True, slots=True)
+class Terms:
     """What holds for a key; `fault` names what cannot be enforced here, and denies.
 
     `plain` says that there is nothing to charge and nothing in shadow, `shadowed` that something is in shadow, and
