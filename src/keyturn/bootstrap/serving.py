@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shlex
 import sys
@@ -110,6 +111,8 @@ class Worker:
             await application.stop()
             raise
         self._application = application
+        gc.freeze()  # what is there now stays: it is looked through for garbage no more
+        gc.enable()
         asyncio.get_running_loop().add_signal_handler(serve.DRAIN_SIGNAL, application.drain)
 
     async def _close(self) -> None:

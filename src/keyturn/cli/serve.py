@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import click
 
 from keyturn.config import load_settings
@@ -11,6 +13,7 @@ from keyturn.config import load_settings
 def serve() -> None:
     """Start the server with the settings in the environment (KEYTURN_DATA, KEYTURN_PORT, …)."""
     settings = load_settings()
+    gc.disable()  # nothing of what a start makes is garbage; a worker begins to collect when it is ready
     # Imported only now, so that wrong settings are reported at once.
     from keyturn.bootstrap.serving import run_server
 

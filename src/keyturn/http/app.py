@@ -133,15 +133,22 @@ def open_routes() -> list[ControllerRouterHandler]:
     return [*logins.OPEN_ROUTES, *wraps.OPEN_ROUTES, *leak_intakes.OPEN_ROUTES, *leaked_keys.OPEN_ROUTES]
 
 
+class _Provide(Provide):
+    """A provider that equals nothing but itself: litestar compares each with each, once for every route."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
 def _dependencies(services: Mapping[str, object]) -> dict[str, Provide]:
-    provided = {
-        "credentials": Provide(edge.provide_credentials),
-        "idempotency": Provide(edge.provide_idempotency),
-        "if_match": Provide(edge.provide_if_match),
-        "page": Provide(edge.provide_page),
-        "raw_body": Provide(edge.provide_raw_body),
+    provided: dict[str, Provide] = {
+        "credentials": _Provide(edge.provide_credentials),
+        "idempotency": _Provide(edge.provide_idempotency),
+        "if_match": _Provide(edge.provide_if_match),
+        "page": _Provide(edge.provide_page),
+        "raw_body": _Provide(edge.provide_raw_body),
     }
-    return provided | {name: Provide(_constant(service), sync_to_thread=False) for name, service in services.items()}
+    return provided | {name: _Provide(_constant(service), sync_to_thread=False) for name, service in services.items()}
 
 
 def _constant(service: object) -> Any:  # noqa: ANN401 -- litestar takes any callable
