@@ -1,6 +1,7 @@
 """What verify over HTTP is compared with.
 
-    constant           raw ASGI: reads the same POST body, answers with a constant of the same size
+    constant           raw ASGI, as our lane: reads the same POST body, answers with a constant of the same size
+    native             the same on granian's own protocol, RSGI, that the server does not speak
     plain              `benchmarks.plain_app`
     keyshield          `benchmarks.keyshield_peer`
     keyshield-cached   the same with its cache
@@ -27,6 +28,7 @@ _START: dict[str, Any] = {
         (b"content-length", str(len(BODY)).encode()),
     ],
 }
+_NATIVE = [(name.decode(), value.decode()) for name, value in _START["headers"]]
 _END: dict[str, Any] = {"type": "http.response.body", "body": BODY}
 
 
@@ -46,6 +48,12 @@ async def constant(
     await send(_END)
 
 
+async def native(_scope: object, protocol: Any) -> None:  # noqa: ANN401 -- granian's own type
+    """Read the body, answer the same every time."""
+    await protocol()
+    protocol.response_bytes(200, _NATIVE, BODY)
+
+
 def main() -> None:
     """Serve one of them on a port: `python -m benchmarks.peers constant 8000`."""
     from granian.constants import Interfaces
@@ -55,8 +63,8 @@ def main() -> None:
     which, port = sys.argv[1], int(sys.argv[2])
 
     def load(_target: str) -> Callable[..., Any]:
-        if which == "constant":
-            return constant
+        if which in {"constant", "native"}:
+            return constant if which == "constant" else native
         if which.startswith("keyshield"):
             from benchmarks import keyshield_peer
 
@@ -69,7 +77,7 @@ def main() -> None:
         target="peer",
         address="127.0.0.1",
         port=port,
-        interface=Interfaces.ASGI,
+        interface=Interfaces.RSGI if which == "native" else Interfaces.ASGI,
         workers=1,
         websockets=False,
         log_level=LogLevels.warning,

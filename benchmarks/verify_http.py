@@ -4,7 +4,8 @@
 
     ours       `keyturn serve` on SQLite: bearer token, key with scopes asked, usage counted
     limits     the same with two limits charged, in memory, and told in body and RateLimit fields
-    constant   the same granian, the same POST body read, a constant of the same size answered
+    constant   the same granian and ASGI, the same POST body read, a constant of the same size answered
+    native     the same on granian's own protocol, RSGI (see docs/decisions/0014)
     plain      FastAPI + SQLAlchemy + SHA-256 on the same granian: one look-up in SQLite for each request
 
 They are measured in turns, several rounds each, because the machine is shared; a ratio is that of one round, and
@@ -32,7 +33,16 @@ CONNECTIONS = (1, 8, 32)
 KEYS = 200
 SCOPES = "orders:read"
 TARGET = 0.70
-WHO = ("ours", "limits", "constant", "plain")
+WHO = ("ours", "limits", "constant", "native", "plain")
+
+RATIOS = (
+    ("ours", "constant"),
+    ("limits", "constant"),
+    ("limits", "native"),
+    ("limits", "ours"),
+    ("ours", "plain"),
+    ("constant", "native"),
+)
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,13 @@ def measure(*, short: bool = False) -> dict[str, Any]:
         limited = [one["key"] for one in prepare(server, KEYS, "limited", limits=LIMITS)]
         digests = ",".join(hashlib.sha256(key.encode()).hexdigest() for key in keys)
         environment = {"BENCH_DATABASE": f"sqlite:///{folder / 'plain.db'}", "BENCH_DIGESTS": digests}
-        with peer("constant", folder) as constant, peer("plain", folder, environment) as plain:
-            servers: dict[str, RunningServer | Peer] = dict(zip(WHO, (server, server, constant, plain), strict=True))
+        with (
+            peer("constant", folder) as constant,
+            peer("native", folder) as native,
+            peer("plain", folder, environment) as plain,
+        ):
+            asked_of = (server, server, constant, native, plain)
+            servers: dict[str, RunningServer | Peer] = dict(zip(WHO, asked_of, strict=True))
             usual, charged = requests(keys, server.admin_token), requests(limited, server.admin_token)
             found: dict[str, dict[int, list[Run]]] = {who: {n: [] for n in CONNECTIONS} for who in WHO}
             for _ in range(rounds):
@@ -95,7 +110,7 @@ def _row(found: dict[str, dict[int, list[Run]]], connections: int) -> dict[str, 
             "p99_ms": round(statistics.median(one.p99_ms for one in of), 3),
             "cpu_us": round(statistics.median(one.cpu_us for one in of), 1),
         }
-    for one, other in (("ours", "constant"), ("limits", "constant"), ("ours", "plain"), ("limits", "ours")):
+    for one, other in RATIOS:
         pairs = zip(found[one][connections], found[other][connections], strict=True)
         ratios = [a.per_second / b.per_second for a, b in pairs]
         row[f"{one}_to_{other}"] = {
@@ -116,7 +131,7 @@ def show(result: dict[str, Any]) -> None:
             one = row[who]
             times = f"{one['p50_ms']:>7.3f} / {one['p99_ms']:>7.3f}   cpu {one['cpu_us']:>7.1f}"
             print(f"    {who:<9}{one['per_second']:>8}/s   {times}")
-        for name in ("ours_to_constant", "limits_to_constant", "limits_to_ours", "ours_to_plain"):
+        for name in (f"{one}_to_{other}" for one, other in RATIOS):
             one = row[name]
             spread = f"({one['lowest']:.2f} - {one['highest']:.2f})"
             print(f"    {name:<20}{one['median']:>7.2f}  {spread}, by cpu {one['cpu']:.2f}")
