@@ -34,7 +34,7 @@ from keyturn.verify.limits import LocalLimiter
 from keyturn.verify.model import UNAVAILABLE, Allowed, Request
 from keyturn.verify.rules import decide
 from keyturn.wire.actions import Action
-from keyturn.wire.verification import CheckReport, ReleasedSlots, VerifyResponse
+from keyturn.wire.verification import CheckReport, Code, ReleasedSlots, VerifyResponse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -289,7 +289,8 @@ class VerifyService:
             return _answer(verdict, checks)
         if admission is not None:
             verdict = admission.verdict
-        self._usage.count(version, verdict.code.value, request, now)
+        # The value of an enumeration's member costs two calls.
+        self._usage.count(version, _VALID if verdict else verdict.code.value, request, now)
         if admission is not None and admission.shadow:
             self.charging.note(admission, version, request, self._usage, now)
         if verdict and outdated(version):
@@ -316,6 +317,7 @@ class VerifyService:
 
 
 _UNKNOWN: Final = (False, None)
+_VALID: Final = Code.VALID.value
 
 
 def _bound(caller: ProvenCaller, version: VersionPolicy | None) -> float:
@@ -361,7 +363,7 @@ def _charged(base: VerifyResponse, admission: Admission, checks: tuple[CheckRepo
     # By position: this is the hot path of every key that has limits.
     return VerifyResponse(
         bool(verdict),
-        verdict.code.value,
+        _VALID if verdict else verdict.code.value,
         base.key_id,
         base.version_id,
         base.keyspace,
