@@ -113,9 +113,10 @@ class Follower:
                     self._lose()
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_SECONDS):
-                    await self._wake.wait()
+            # A timer that wakes, not a timeout: one that expires costs a cancellation and two exceptions each time.
+            timer = self._loop.call_later(POLL_SECONDS, self._wake.set)
+            await self._wake.wait()
+            timer.cancel()
             self._wake.clear()
 
     async def tick(self) -> None:
