@@ -91,7 +91,7 @@ def measure(*, short: bool = False) -> dict[str, Any]:
 
 
 def _measure(database: str, server: RunningServer, constant: Peer, rounds: int, seconds: float) -> list[dict[str, Any]]:
-    token = _prepare(server)
+    token = prepare(server)
     kinds = _requests(token, vault=_has_vault(server, token))
     found: dict[tuple[str, int], list[Run]] = {}
     for _ in range(rounds):
@@ -109,7 +109,7 @@ def _measure(database: str, server: RunningServer, constant: Peer, rounds: int, 
     return rows
 
 
-def _prepare(server: RunningServer) -> str:
+def prepare(server: RunningServer) -> str:
     """Write the secrets, and return the token of a service that may read and write them."""
     admin = Client(server.port, server.admin_token)
     for number in range(SECRETS):
