@@ -149,6 +149,13 @@ def test_annotations_cannot_be_broken_out_of() -> None:
     assert lines[1].count("::") == 2
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_form_names_the_commit_of_what_stands_in_its_message(form: str) -> None:
+    """Its place has no file: without the commit nobody could look there."""
+    said = Place("commit message", 8, 1, 8, commit="c0ffee" * 6 + "c0ff")
+    assert "c0ffeec0ffee" in render(report(finding(place=said)), form, Options())
+
+
 def test_text_says_where_what_whose_and_what_to_do_next() -> None:
     text = render(full(), "text", Options())
     assert "src/app.py:3: BLOCK shop-key" in text

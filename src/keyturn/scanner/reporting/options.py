@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 REVEALING: Final = frozenset({"text", "json", "csv"})
 """Forms that hold secrets when asked to."""
+COMMIT_SHOWN: Final = 12
+"""How much of a commit's name people are shown."""
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -36,7 +38,9 @@ def sentence(finding: Finding) -> str:
     title = finding.rule.title or finding.rule.id
     owner = owner_of(finding)
     whose = f", which is {owner}" if owner else ""
-    return printable(f"{title}{whose} in {_kinds(finding)} ({finding.masked or 'by its path'})")
+    commit = finding.place.commit[:COMMIT_SHOWN]
+    where = f"{_kinds(finding)} of commit {commit}" if commit else _kinds(finding)
+    return printable(f"{title}{whose} in {where} ({finding.masked or 'by its path'})")
 
 
 def owner_of(finding: Finding) -> str:

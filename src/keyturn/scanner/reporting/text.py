@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from keyturn.scanner.reporting.options import (
+    COMMIT_SHOWN,
     Options,
     next_step,
     owner_of,
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from keyturn.scanner.model import Finding, Notice, Report
 
 _STALE_SHOWN: Final = 20
-_COMMIT: Final = 12
 _COLORS: Final = {"block": "\x1b[1;31m", "warn": "\x1b[33m"}
 _PLAIN: Final = "\x1b[0m"
 
@@ -52,7 +52,7 @@ def _fields(finding: Finding, options: Options) -> Iterator[tuple[str, str]]:
         yield "secret", printable(secret_text(finding))
     yield "line", finding.line_text
     yield "encoded as", ", in ".join(reversed(place.encodings))
-    yield "commit", printable(place.commit[:_COMMIT])
+    yield "commit", printable(place.commit[:COMMIT_SHOWN])
     yield "context", ", ".join(sorted(finding.contexts))
     yield "environment", printable(finding.environment)
     yield "certainty", finding.certainty
