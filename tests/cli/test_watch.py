@@ -119,7 +119,7 @@ def test_folders_repositories_and_remotes_are_scanned_when_they_are_due(watching
     code, said = watching.once()
     assert (code, said.count("clean"), "local: findings" in said) == (1, 2, True)
     assert watching.report("local") == [("a", git(local, "rev-parse", "HEAD~1"))]
-    assert (watching.report("builds"), watching.report("far"), watching.documents("far")) == ([], [], 2)
+    assert (watching.report("builds"), watching.report("far"), watching.documents("far")) == ([], [], 4), "two files, a commit and its branch"
     assert shop_key() not in "".join(path.read_text() for path in watching.state.glob("reports/*"))
 
     assert watching.once() == (0, ""), "nothing is due"
@@ -128,7 +128,7 @@ def test_folders_repositories_and_remotes_are_scanned_when_they_are_due(watching
     watching.let_be_due()
     assert watching.once()[0] == 1
     assert watching.report("far") == [("c", git(far, "rev-parse", "HEAD"))]
-    assert watching.documents("far") == 1, "what was clean is not scanned again"
+    assert watching.documents("far") == 3, "the file, its commit and the branch: what was clean is not scanned again"
 
 
 def test_a_watch_that_is_broken_costs_no_other_and_is_no_pass(watching: Watching, tmp_path: Path) -> None:
