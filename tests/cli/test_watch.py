@@ -119,7 +119,9 @@ def test_folders_repositories_and_remotes_are_scanned_when_they_are_due(watching
     code, said = watching.once()
     assert (code, said.count("clean"), "local: findings" in said) == (1, 2, True)
     assert watching.report("local") == [("a", git(local, "rev-parse", "HEAD~1"))]
-    assert (watching.report("builds"), watching.report("far"), watching.documents("far")) == ([], [], 4), "two files, a commit and its branch"
+    assert (watching.report("builds"), watching.report("far"), watching.documents("far")) == ([], [], 4), (
+        "two files, a commit and its branch"
+    )
     assert shop_key() not in "".join(path.read_text() for path in watching.state.glob("reports/*"))
 
     assert watching.once() == (0, ""), "nothing is due"
