@@ -11,7 +11,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint check bench lock clean
+.PHONY: help run test check bench lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 | \2/p' Makefile | while IFS='|' read -r name what; do \
@@ -23,14 +23,12 @@ run: $(VENV)/.server-installed  ## Start the server on 127.0.0.1:8700 with SQLit
 test: $(VENV)/.dev-installed  ## Run every test (ARGS='-k revoke' picks some)
 	@$(BIN)/python -m pytest -q -n auto $(ARGS)
 
-lint: $(VENV)/.dev-installed  ## Check format, lint, types and imports
+check: $(VENV)/.dev-installed  ## Check format, lint, types, imports and documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-
-check: lint  ## Check documents too
-	$(BIN)/python -m pytest -q -m "not slow" tests/docs tests/deployment
+	$(BIN)/python -m pytest -q -n auto -m "not slow" tests/docs tests/deployment
 
 bench: $(VENV)/.dev-installed  ## Measure what docs/benchmarks.md reports
 	@$(BIN)/python -m benchmarks $(ARGS)
