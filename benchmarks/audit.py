@@ -32,7 +32,7 @@ from keyturn.kernel.clock import Clock
 from keyturn.kernel.note import encode_verifier_key, new_signing_key, public_key
 from keyturn.kernel.secret import Secret
 from keyturn.storage.engine import make_database
-from keyturn.storage.kek import FileKek
+from keyturn.storage.kek_held import HeldKeks
 from keyturn.storage.keyring import Keyring
 from keyturn.storage.migrate import migrate_async
 from keyturn.storage.transaction import ChangeKind, Entry
@@ -85,12 +85,12 @@ async def append(database: Database, writers: int, seconds: float) -> float:
 
 async def build(database: Database) -> tuple[int, float, int]:
     """Build the tree of everything appended; return leaves, leaves per second, and the lines of an export."""
-    keyring = Keyring(FileKek("kek_bench", Secret(envelope.new_key())))
+    keyring = Keyring(HeldKeks(("kek_bench", Secret(envelope.new_key()))))
     builder = Builder(database, keyring, "nod_bench")
     began = perf_counter()
     built = await builder.build_once()
     spent = perf_counter() - began
-    export = await database.read(lambda c: Export.begin(c, WORKSPACE, checkpoint.origin_of(WORKSPACE), "-", 0))
+    export = await database.read(lambda c: Export.begin(c, WORKSPACE, new_signing_key(), 0))
     exported = 0
     while page := await database.read(export.page):
         exported += page.count(b'{"index"')
@@ -139,7 +139,7 @@ def export_of(leaves: int, segment: int) -> tuple[list[bytes], str]:
             number = -(-(index + 1) // segment)
             note = checkpoint.sign(WORKSPACE, index + 1, tree.root(), number, key)
             lines.append(export_lines.encode(export_lines.Line(checkpoint=note)))
-    header = export_lines.header(WORKSPACE, checkpoint.origin_of(WORKSPACE), verifier, 0, leaves, merkle.Frontier())
+    header = export_lines.header(WORKSPACE, verifier, 0, leaves, merkle.Frontier())
     return [export_lines.encode(header), *lines, export_lines.encode(export_lines.Line(end=True))], verifier
 
 

@@ -194,7 +194,7 @@ async def fill(house: House, count: int, first: float, spread: float) -> list[st
         rows.append(dict(zip(names, values, strict=True)))
     for start in range(0, count, 5000):
         part = rows[start : start + 5000]
-        await house.database.write(lambda t, part=part: t.connection.execute(insert(lease), part))
+        await house.database.write(lambda t, part=part: t.connection.execute(insert(lease), part))  # type: ignore[misc]
     return accounts
 
 
@@ -228,7 +228,7 @@ async def drain(house: House, count: int) -> dict[str, float]:
 def lags(connection: Connection) -> list[float]:
     """Return how late each lease was ended."""
     query = select(lease.c.revoked_at - lease.c.expires_at).where(lease.c.state == LeaseState.REVOKED.value)
-    return [float(one) for one in connection.execute(query).scalars()]
+    return [one for one in connection.execute(query).scalars() if one is not None]
 
 
 def count_leaves(connection: Connection) -> int:
