@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from keyturn.scanner.engine.cuts import head_of, loosened, without_head, without_lead, without_tail
+from keyturn.scanner.engine.cuts import head_of, kept_of_last_group, loosened, without_head, without_lead, without_tail
 from keyturn.scanner.engine.literals import required_literals
 from keyturn.scanner.engine.planning import look_for
 from keyturn.scanner.engine.plans import Way, compiled
@@ -78,6 +78,21 @@ def test_one_of_the_literals_stands_in_every_match(expression: str, literals: se
 )
 def test_a_tail_that_may_repeat_is_cut(expression: str, kept: str, longer: float) -> None:
     assert without_tail(parse(expression)) == (kept, longer)
+
+
+@pytest.mark.parametrize(
+    ("expression", "kept"),
+    [
+        (r"key=(\w{20,})", 20),
+        (r"""key=(?:"(\w{8,})|([^ ]{8,}))""", 8),
+        (r"""key=(?:"(\w{8,})|([^ ]{9,}))""", 0),
+        (r"""key=(\w{8,})"?""", 0),
+        (r"key=\w{8,}", 0),
+        (r"key=(a\w{8,})", 0),
+    ],
+)
+def test_it_is_known_where_a_last_group_begins_when_all_ways_agree(expression: str, kept: int) -> None:
+    assert kept_of_last_group(parse(expression)) == kept
 
 
 def test_a_head_that_may_be_missing_is_cut() -> None:

@@ -6,23 +6,24 @@ from importlib import resources
 import pytest
 
 from keyturn.scanner.engine.detect import Engine
-from keyturn.scanner.engine.generic import Ground, ground_of
+from keyturn.scanner.engine.generic import Ground, ground_of, may_begin
 from keyturn.scanner.engine.open import open_engine
+from keyturn.scanner.engine.planning import look_for
 from keyturn.scanner.ruleset.load import parse_rules, without_samples
 from keyturn.scanner.ruleset.model import Ruleset
 from keyturn.scanner.ruleset.samples import expand
 
 
 @cache
-def engine() -> Engine:
+def engine(*, fallback: bool = True) -> Engine:
     text = resources.files("keyturn.scanner.ruleset").joinpath("data", "generic.toml").read_text("utf-8")
     rules = tuple(without_samples(rule) for rule in parse_rules(text, "generic.toml"))
-    return open_engine(Ruleset(name="generic", rules=rules), cache=None, fallback=True)
+    return open_engine(Ruleset(name="generic", rules=rules), cache=None, fallback=fallback)
 
 
-def found(text: str, path: str = "src/app.py") -> list[str]:
+def found(text: str, path: str = "src/app.py", using: Engine | None = None) -> list[str]:
     data = text.encode()
-    return [data[one.secret_start : one.secret_end].decode() for one in engine().detect(data, path)]
+    return [data[one.secret_start : one.secret_end].decode() for one in (using or engine()).detect(data, path)]
 
 
 SYNTAXES = {
@@ -169,3 +170,58 @@ def test_a_key_in_a_test_is_found_when_it_looks_like_a_real_one() -> None:
 )
 def test_a_path_tells_what_stands_there(path: str, ground: Ground) -> None:
     assert ground_of(path) is ground
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{{base62:12}}",
+        "{{base62:32}}",
+        "{{hex:40}}",
+        "{{base64url:43}}",
+        "{{base64({{base62:24}})}}",
+        "{{lower:24}}",
+        "{{upper:24}}",
+        "{{base62:20}}!9#x",
+        "correct-horse-battery",
+        "{{base62:300}}",
+    ],
+)
+def test_what_is_passed_over_before_it_is_weighed_would_not_have_stood(value: str) -> None:
+    """Hyperscan tells where a value begins, so that most need not be confirmed; the fallback weighs every one."""
+    quick = engine(fallback=False)
+    assert any(look_for(rule).plan.value for rule in quick.ruleset.rules)
+    for path, line in SYNTAXES.values():
+        for place in (path, f"tests/{path}", "data/blob", "notes.md", ""):
+            text = line.replace("VALUE", expand(value, f"{place} {line}"))
+            assert found(text, place, quick) == found(text, place)
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "path", "worth"),
+    [
+        ('key="{{base62:32}}"', 5, "app.py", True),
+        ("key={{base62:32}}", 4, "app.py", False),
+        ("key={{base62:32}}", 4, "tests/app.py", False),
+        ("key={{base62:32}}", 4, "app.env", True),
+        ('key="{{base62:12}}"', 5, "tests/app.py", False),
+        ('key="{{base62:12}}"', 5, "app.py", True),
+        ('key="{{lower:32}}"', 5, "app.py", False),
+        ('key="{{upper:32}}"', 5, "app.py", False),
+        ('key="{{lower:16}}{{upper:16}}"', 5, "app.py", True),
+        ('key="{{base62:32}}"', 5, "yarn.lock", False),
+        ("{{base62:32}}", 0, "", True),
+        ("{{base62:32}}", 32, "", True),
+    ],
+)
+def test_a_place_tells_whether_a_value_can_begin_there(text: str, at: int, path: str, *, worth: bool) -> None:
+    data = expand(text, text).encode()
+    assert may_begin(data, at, path) is worth
+    assert may_begin(memoryview(data), at, path) is worth
+
+
+def test_a_bare_value_in_the_code_of_a_test_is_an_expression() -> None:
+    value = expand("{{base62:40}}", "bare")
+    assert found(f'token = "{value}"', "tests/app.py") == [value]
+    assert found(f"token = {value}", "tests/app.py") == []
+    assert found(f"token = {value}", "tests/app.env") == [value]

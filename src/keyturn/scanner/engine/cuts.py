@@ -38,6 +38,20 @@ def without_tail(node: Node) -> tuple[str, float]:
     return node.text, 0
 
 
+def kept_of_last_group(node: Node) -> int:
+    """Return how many bytes `without_tail` keeps of the group that the expression ends with; 0 when that varies."""
+    if isinstance(node, Sequence):
+        return kept_of_last_group(node.parts[-1]) if node.parts else 0
+    if isinstance(node, Choice):
+        kept = {kept_of_last_group(branch) for branch in node.branches}
+        return kept.pop() if len(kept) == 1 else 0
+    if not isinstance(node, Group):
+        return 0
+    if node.prefix != "(":
+        return kept_of_last_group(node.body)
+    return node.body.low if isinstance(node.body, Repeat) and isinstance(node.body.body, Atom) else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """What may be missing at the start of a match: at most so many bytes of an alphabet, written as a class."""

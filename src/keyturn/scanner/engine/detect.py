@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from keyturn.scanner.engine.allowing import Allowing, Subject, one_of
@@ -52,7 +53,7 @@ class Engine:
         Detections of one rule do not overlap.  A generic one gives way to a more specific one of the same secret.
         A rule of paths alone finds the document itself, from 0 to 0.
         """
-        windows = self._finder.windows(data) if data else ()
+        windows = self._finder.windows(data, partial(_may_begin, data, path)) if data else ()
         if not windows and not self._path_rules:
             return []
         subject = Subject(data, path, commit)
@@ -93,3 +94,9 @@ class Engine:
                 self._any_path = one_of(paths, "paths", captures=False)
             self._path_before = path, self._any_path.search(path) is not None
         return self._path_before[1]
+
+
+def _may_begin(data: Bytes, path: str, at: int) -> bool:
+    from keyturn.scanner.engine.generic import may_begin
+
+    return may_begin(data, at, path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from keyturn.scanner.engine.plans import Plan, Way
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from keyturn.scanner.model import Bytes
 
@@ -21,6 +21,7 @@ _RULE: Final = 48
 _END: Final = (1 << _RULE) - 1
 
 Window: TypeAlias = tuple[int, int, int]
+MayBegin: TypeAlias = "Callable[[int], bool]"
 
 
 class Finder(Protocol):
@@ -31,8 +32,11 @@ class Finder(Protocol):
         """Return how each rule is looked for."""
         ...
 
-    def windows(self, data: Bytes) -> Sequence[Window]:
-        """Return the windows in which matches can be, ordered by rule and place."""
+    def windows(self, data: Bytes, may_begin: MayBegin | None = None) -> Sequence[Window]:
+        """Return the windows in which matches can be, ordered by rule and place.
+
+        `may_begin` tells of a place whether a value that is weighed can begin there.
+        """
         ...
 
     def clone(self) -> Finder:
@@ -43,7 +47,7 @@ class Finder(Protocol):
 class HyperscanFinder:
     """Finds windows around the ends of matches."""
 
-    __slots__ = ("_always", "_database", "_hits", "_on_match", "_overlap", "_piece", "_scratch", "plans")
+    __slots__ = ("_always", "_database", "_hits", "_on_match", "_overlap", "_piece", "_scratch", "_values", "plans")
 
     def __init__(self, database: bytes, plans: Sequence[Plan], *, piece: int = PIECE) -> None:
         """Load a serialised database; raises `hyperscan.error` when it is of another machine or version."""
@@ -52,6 +56,7 @@ class HyperscanFinder:
         self.plans = plans
         self._piece = piece
         self._always = [at for at, plan in enumerate(plans) if plan.way is Way.ALWAYS]
+        self._values = {at: plan.value for at, plan in enumerate(plans) if plan.value and plan.way is Way.WINDOWS}
         self._overlap = max((plan.before for plan in plans), default=0) + 1
         self._database = hyperscan.loadb(database, mode=hyperscan.HS_MODE_BLOCK) if database else None
         self._scratch = hyperscan.Scratch(self._database) if database else None
@@ -70,12 +75,12 @@ class HyperscanFinder:
         """Return one for another thread: the database is shared."""
         other = object.__new__(HyperscanFinder)
         other.plans, other._piece, other._always = self.plans, self._piece, self._always
-        other._overlap, other._database = self._overlap, self._database
+        other._overlap, other._database, other._values = self._overlap, self._database, self._values
         other._scratch = self._scratch.clone() if self._scratch is not None else None
         other._prepare()
         return other
 
-    def windows(self, data: Bytes) -> Sequence[Window]:
+    def windows(self, data: Bytes, may_begin: MayBegin | None = None) -> Sequence[Window]:
         """Return the windows in which matches can be, ordered by rule and place."""
         size = len(data)
         found: list[Window] = []
@@ -83,9 +88,9 @@ class HyperscanFinder:
             if size <= self._piece:
                 self._scan(data)
                 if self._hits:
-                    self._collect(found, 0, size)
+                    self._collect(found, 0, size, may_begin)
             else:
-                self._scan_pieces(memoryview(data), size, found)
+                self._scan_pieces(memoryview(data), size, found, may_begin)
         if self._always:
             found.extend((rule, 0, size) for rule in self._always)
         return found
@@ -94,23 +99,25 @@ class HyperscanFinder:
         assert self._database is not None  # noqa: S101 -- its caller looked
         self._database.scan(data, match_event_handler=self._on_match, scratch=self._scratch)
 
-    def _scan_pieces(self, data: memoryview, size: int, found: list[Window]) -> None:
+    def _scan_pieces(self, data: memoryview, size: int, found: list[Window], may_begin: MayBegin | None = None) -> None:
         for start in range(0, size, self._piece):
             base = max(0, start - self._overlap)
             self._scan(data[base : start + self._piece])
-            self._collect(found, base, size)
+            self._collect(found, base, size, may_begin)
         found[:] = _merged(found)
 
-    def _collect(self, found: list[Window], base: int, size: int) -> None:
+    def _collect(self, found: list[Window], base: int, size: int, may_begin: MayBegin | None) -> None:
         """Turn what was told into windows, merging those that touch."""
         hits = self._hits
         hits.sort()
-        plans = self.plans
+        plans, values = self.plans, self._values
         rule, low, high = -1, 0, 0
         for hit in hits:
             at = hit >> _RULE
             plan = plans[at]
             end = (hit & _END) + base
+            if may_begin is not None and at in values and not may_begin(end - values[at]):
+                continue
             begin = end - plan.before if plan.way is Way.WINDOWS else 0
             if at == rule and begin <= high:
                 high = end + plan.after
@@ -119,7 +126,8 @@ class HyperscanFinder:
                 found.append((rule, low, min(high, size)))
             rule, low = at, max(begin, 0)
             high = end + plan.after if plan.way is Way.WINDOWS else size
-        found.append((rule, low, min(high, size))) if hits else None
+        if rule >= 0:
+            found.append((rule, low, min(high, size)))
         hits.clear()
 
 
@@ -149,7 +157,7 @@ class KeywordFinder:
         """Return itself: it holds nothing of what is scanned."""
         return self
 
-    def windows(self, data: Bytes) -> Sequence[Window]:
+    def windows(self, data: Bytes, may_begin: MayBegin | None = None) -> Sequence[Window]:  # noqa: ARG002 -- as it is told
         """Return a window over everything for each rule that may be there."""
         found = set(self._always)
         if self._automaton is not None:

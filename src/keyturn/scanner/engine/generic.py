@@ -2,7 +2,7 @@
 
 A value counts when nothing says otherwise, in this order:
 
-    path       lock files and translations hold none; in code only what stands in quotes is a value
+    path       lock files and translations hold none; in code, tests too, only what stands in quotes is a value
     name       a checksum, an id, a public key, a file or a page's token is not what its neighbour words promise
     shape      a reference, a call, an identifier, a path, an address or a stand-in is no value
     mixture    words and sequences explain little of it, and the rest is mixed as random characters are
@@ -13,12 +13,16 @@ A word inside a long random value explains little of it, so that none is dropped
 from __future__ import annotations
 
 import base64
+import re
 from enum import Enum
 from functools import cache, lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from keyturn.scanner.engine.randomness import Mixture, mixture
 from keyturn.scanner.ruleset.model import Rule
+
+if TYPE_CHECKING:
+    from keyturn.scanner.model import Bytes
 
 PROVIDER: Final = "generic"
 """The provider of the rules that are weighed; a foreign rule file's generic rules have allowlists of their own."""
@@ -29,6 +33,9 @@ SECRET_BYTES_MAX: Final = 256
 ENCODED_MIN: Final = 16
 """Base64 of so many characters is text by chance once in a hundred thousand values."""
 _QUOTES: Final = b"\"'`>"
+_DIGITS: Final = b"0123456789"
+_VALUE: Final = re.compile(rb"[^ \t\n\f\r\"'\\<>]{1,4096}")
+"""What the rules take for a value, and perhaps more."""
 
 
 class Ground(Enum):
@@ -37,12 +44,16 @@ class Ground(Enum):
     BARREN = "barren"
     """Nothing there is a secret: lock files, translations, style sheets."""
     CODE = "code"
-    """A bare value is an expression."""
+    """A value in quotes is one."""
     TEST = "test"
     """Values are made up: only what looks like a real key counts."""
     CONFIGURATION = "configuration"
     """A bare value is a value."""
     OTHER = "other"
+
+
+_UNEXPLAINED_MIN: Final = {Ground.TEST: 20, Ground.OTHER: 12}
+"""So many characters of a value have to be neither of words nor of sequences where it cannot be a short password."""
 
 
 def weigh(rule: Rule, match: bytes, secret: bytes, path: str) -> bool:
@@ -56,14 +67,35 @@ def weigh(rule: Rule, match: bytes, secret: bytes, path: str) -> bool:
         return _is_basic(secret, ground)
     at = match.rfind(secret)
     name, quoted = match[max(0, at - NAME_BYTES_MAX) : at], match[at - 1 : at] in _QUOTES and at > 0
-    if ground is Ground.BARREN or (not quoted and ground is Ground.CODE):
+    if ground is Ground.BARREN or (not quoted and is_code(path)):
         return False
     return _is_secret(name, secret, ground, quoted=quoted)
 
 
+def is_weighed(rule: Rule) -> bool:
+    """Tell whether a rule's values are weighed as they stand."""
+    return rule.provider == PROVIDER and rule.id != BASIC
+
+
 def is_barren(rule: Rule, path: str) -> bool:
     """Tell whether a rule finds nothing in files of this path, whatever stands in them."""
-    return rule.provider == PROVIDER and rule.id != BASIC and ground_of(path) is Ground.BARREN
+    return is_weighed(rule) and ground_of(path) is Ground.BARREN
+
+
+def may_begin(data: Bytes, at: int, path: str) -> bool:
+    """Tell whether a value that begins there can be a secret at all, so that it is worth confirming and weighing.
+
+    What stands in code without quotes never is, nor what is too short for its ground, nor what has no digit and letters
+    of one case alone.
+    """
+    ground = ground_of(path)
+    if ground is Ground.BARREN or (is_code(path) and (at < 1 or data[at - 1] not in _QUOTES)):
+        return False
+    found = _VALUE.match(data, at)
+    value = found[0] if found else b""
+    if len(value) < _UNEXPLAINED_MIN.get(ground, 0):
+        return False
+    return len(value.translate(None, _DIGITS)) < len(value) or not (value.islower() or value.isupper())
 
 
 @lru_cache(maxsize=4096)
@@ -100,7 +132,10 @@ def _is_basic(encoded: bytes, ground: Ground) -> bool:
 def _is_token(made_of: Mixture, secret: bytes, ground: Ground) -> bool:
     """Tell whether a value is as a generator makes them."""
     strict = ground is Ground.TEST
-    if made_of.unexplained < (20 if strict else 12) or made_of.explained * 2 > made_of.length:
+    if (
+        made_of.unexplained < _UNEXPLAINED_MIN[Ground.TEST if strict else Ground.OTHER]
+        or made_of.explained * 2 > made_of.length
+    ):
         return False
     if _patterns().hexadecimal.search(secret):
         return made_of.length >= (32 if strict else 20) and made_of.entropy >= 3.0 and made_of.letters >= 2
@@ -139,19 +174,19 @@ def ground_of(path: str) -> Ground:
     return Ground.CONFIGURATION if patterns.configuration.search(told) else Ground.OTHER
 
 
-class _Patterns:
-    """The expressions above, compiled once."""
+@lru_cache(maxsize=512)
+def is_code(path: str) -> bool:
+    """Tell whether a bare value is an expression in files of this path, whatever their ground."""
+    return bool(path) and _patterns().code.search(path.encode("utf-8", "replace")) is not None
 
-    def __init__(self) -> None:
-        self.barren = _compiled(_BARREN)
-        self.test = _compiled(_TEST)
-        self.code = _compiled(_CODE)
-        self.configuration = _compiled(_CONFIGURATION)
-        self.harmless_name = _compiled(_HARMLESS_NAME)
-        self.no_value = _compiled(_NO_VALUE)
-        self.password = _compiled(_SPOKEN_WORD)
-        self.base64 = _compiled(r"^[A-Za-z0-9+/]+={0,2}$")
-        self.hexadecimal = _compiled(r"^(?:0x)?[0-9a-f]+$")
+
+class _Patterns:
+    """The expressions below, each compiled when it is first asked for: a hook needs few of them."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- re2 ships no types
+        compiled = _compiled(_EXPRESSIONS[name])
+        setattr(self, name, compiled)
+        return compiled
 
 
 @cache
@@ -212,3 +247,14 @@ _NO_VALUE: Final = (
     r"|^(?:hmac[-_]|scram-)?sha-?(?:1|256|384|512)(?:[-_:=]|$)|(?-i:EXAMPLE)|^A[KS]IA[0-9A-Z]{16}$|^\$(?:argon2|scrypt|pbkdf2|apr1|2[aby]|[156y])|(?-i:^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$)|^\{\w+\}|^pbkdf2|^(?:application|text|image)/|^ssh-(?:rsa|ed25519)|^AAAA[BCE]3Nz"
 )
 _SPOKEN_WORD: Final = r"pass(?:word|wd|phrase|code)?\b|pass(?:word|wd|phrase)|pwd|pass[_.-]"
+_EXPRESSIONS: Final = {
+    "barren": _BARREN,
+    "test": _TEST,
+    "code": _CODE,
+    "configuration": _CONFIGURATION,
+    "harmless_name": _HARMLESS_NAME,
+    "no_value": _NO_VALUE,
+    "password": _SPOKEN_WORD,
+    "base64": r"^[A-Za-z0-9+/]+={0,2}$",
+    "hexadecimal": r"^(?:0x)?[0-9a-f]+$",
+}

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from keyturn.errors import InputError
 from keyturn.scanner.engine.blurring import blurred
-from keyturn.scanner.engine.cuts import loosened, without_head, without_lead, without_tail
+from keyturn.scanner.engine.cuts import kept_of_last_group, loosened, without_head, without_lead, without_tail
+from keyturn.scanner.engine.generic import is_weighed
 from keyturn.scanner.engine.literals import required_literals, shortest
 from keyturn.scanner.engine.plans import Look, Plan, Way, compiled
 from keyturn.scanner.engine.syntax import NotUnderstoodError, parse
@@ -46,7 +47,8 @@ def look_for(rule: Rule) -> Look:
     way = Way.WINDOWS if kept else Way.WHOLE
     if is_vague and rule.path:
         way = Way.PATH
-    plan = Plan(way, _bounded(node.width, rule), _bounded(dropped, rule), _literals(node, rule))
+    value = kept_of_last_group(loose) if is_weighed(rule) else 0
+    plan = Plan(way, _bounded(node.width, rule), _bounded(dropped, rule), _literals(node, rule), value)
     return Look(plan, kept.encode("latin-1") if kept else rule.regex.encode())
 
 

@@ -42,12 +42,15 @@ class Plan(msgspec.Struct, frozen=True, array_like=True):
 
     `before` is also the most bytes that a match can be long.
     `literals` are in lower case, and one of them stands in every match.
+    `value` is how many bytes before an end that is told the secret begins, for a rule whose values are weighed; 0 when
+    that is not known.
     """
 
     way: Way
     before: int = 0
     after: int = 0
     literals: tuple[bytes, ...] = ()
+    value: int = 0
 
 
 class Look(msgspec.Struct, frozen=True):
