@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from keyturn.cli.main import main
+from keyturn.cli.entry import main
 
 main()

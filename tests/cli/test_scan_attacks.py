@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from keyturn.cli.scan import ScanOptions
+from keyturn.cli.scan_options import ScanOptions
 from keyturn.cli.scan_setup import judged_by
 from keyturn.errors import InputError
 from tests.scanner.scanning import shop_key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import click
+import sys
 
 from keyturn.errors import (
     ConfigError,
@@ -38,6 +38,6 @@ def exit_code_of(error: KeyturnError) -> int:
 def print_failure(error: KeyturnError) -> None:
     """Print an error for a person: lower case, no full stop, the hint on its own line."""
     where = f" ({error.field})" if error.field else ""
-    click.echo(f"error: {error.message.rstrip('.')}{where} [{error.code}]", err=True)
+    print(f"error: {error.message.rstrip('.')}{where} [{error.code}]", file=sys.stderr)
     if error.hint:
-        click.echo(f"hint: {error.hint.rstrip('.')}", err=True)
+        print(f"hint: {error.hint.rstrip('.')}", file=sys.stderr)

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from keyturn.cli.output import cell
-from keyturn.cli.scan import FAILED
+from keyturn.cli.scanning import FAILED
 from keyturn.errors import InputError, KeyturnError
 from keyturn.scanner.hooks.installation import Hook, install, uninstall
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from keyturn.cli.scan import CLEAN, FAILED, FOUND, ScanOptions, exit_code, show
+from keyturn.cli.scan_options import ScanOptions
+from keyturn.cli.scanning import CLEAN, FAILED, FOUND, exit_code, show
 from keyturn.config import inherited_environment
 from keyturn.errors import ConfigError, InputError
 from keyturn.kernel.clock import Clock, rfc3339

@@ -24,7 +24,7 @@ from keyturn.wire.leaks import CANDIDATES_MAX, FINDINGS_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from keyturn.cli.scan import ScanOptions
+    from keyturn.cli.scan_options import ScanOptions
     from keyturn.cli.session import Session
     from keyturn.scanner.matching import Candidate
     from keyturn.scanner.model import Finding, Report

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import click
 import msgspec
 
 from keyturn.config import inherited_environment
@@ -23,7 +22,7 @@ from keyturn.scanner.running import ScanSettings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keyturn.cli.scan import ScanOptions
+    from keyturn.cli.scan_options import ScanOptions
     from keyturn.cli.scan_server import Server
     from keyturn.scanner.baseline import Baseline
     from keyturn.scanner.cache import Cache
@@ -62,7 +61,7 @@ class Prepared(msgspec.Struct, frozen=True):
             judged = [one for one in report.ignored if one.verdict == BY_BASELINE]
             fresh = updated(self.baseline or new_baseline(), [*report.findings, *judged])
             write_whole(name, write_baseline(fresh))
-            click.echo(f"wrote {len(fresh.findings)} findings to {name}", err=True)
+            print(f"wrote {len(fresh.findings)} findings to {name}", file=sys.stderr)
 
 
 def prepare(options: ScanOptions) -> Prepared:
@@ -215,7 +214,7 @@ def _cache() -> Cache | None:
     try:
         return Cache(default_folder(inherited_environment()))
     except ConfigError as error:
-        click.echo(f"note: scanning without a cache: {error.message}", err=True)
+        print(f"note: scanning without a cache: {error.message}", file=sys.stderr)
         return None
 
 

@@ -15,7 +15,7 @@ from keyturn.config import inherited_environment
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from keyturn.cli.scan import ScanOptions
+    from keyturn.cli.scan_options import ScanOptions
     from keyturn.scanner.cache import Cache
     from keyturn.scanner.examination import Hit
     from keyturn.scanner.model import Batch, Document, Notice, Source

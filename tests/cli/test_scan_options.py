@@ -1,0 +1,118 @@
+"""A hook's scan is run without click: what is read without it means the same, and what is not plain is left to it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+
+from keyturn.cli import scan as scan_command
+from keyturn.cli.scan_options import OPTIONS, ScanOptions, Takes, plain
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WORDS = {Takes.TEXT: "a..b", Takes.TEXTS: "one", Takes.FILE: "some.file", Takes.FORMAT: "sarif"}
+
+
+def by_click(arguments: list[str]) -> ScanOptions:
+    context = scan_command.scan.make_context("scan", list(arguments))
+    return ScanOptions(**context.params)
+
+
+def written(number: int) -> list[str]:
+    option = OPTIONS[number]
+    return [option.name, *([WORDS[option.takes]] if option.takes in WORDS else [])]
+
+
+PLAIN = [number for number, option in enumerate(OPTIONS) if option.takes not in {Takes.NUMBER, Takes.COUNT}]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["."],
+        ["-"],
+        ["a", "--staged", "b"],
+        *([*written(number)] for number in PLAIN),
+        [word for number in PLAIN for word in written(number)],
+        ["--exclude", "a", "x", "--exclude", "b"],
+        ["--rules", "keyturn", "--rules", "ours.toml"],
+        ["--format", "json", "--format", "csv", "-o", "report.csv"],
+        ["--no-cache", "--cache", "--offline"],
+        ["--connect", "--offline"],
+    ],
+)
+def test_options_that_are_written_in_full_mean_what_click_takes_them_for(arguments: list[str]) -> None:
+    assert plain(arguments) == by_click(arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["-h"],
+        ["--stage"],
+        ["--Staged"],
+        ["--nothing"],
+        ["--staged=1"],
+        ["--format=json"],
+        ["-ojson"],
+        ["--format", "xml"],
+        ["--output"],
+        ["--output", "--staged"],
+        ["--exclude", ""],
+        ["--policy", "."],
+        ["--jobs", "2"],
+        ["-j", "x"],
+        ["--next-due-seconds", "60"],
+        ["--", "--staged"],
+        [""],
+        ["-x"],
+    ],
+)
+def test_whatever_else_is_left_to_click(arguments: list[str]) -> None:
+    assert plain(arguments) is None
+
+
+def test_every_field_is_set_by_one_option() -> None:
+    fields = [option.attribute for option in OPTIONS]
+    assert sorted([*fields, "paths"]) == sorted(ScanOptions.__struct_fields__)
+    options = [one for one in scan_command.scan.params if isinstance(one, click.Option)]
+    assert [one.opts[0] for one in options] == [option.name for option in OPTIONS]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["."], 0), ([".", "--format", "json"], 0), ([".", "-j", "1"], 0), (["absent"], 2), (["--refs"], 2), (["-h"], 0)],
+)
+def test_both_ways_end_with_the_same_code(arguments: list[str], code: int, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("nothing\n")
+    assert ended(["-m", "keyturn", "scan", *arguments], tmp_path).returncode == code
+
+
+def test_a_plain_scan_imports_neither_click_nor_what_reports_in_colour(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("nothing\n")
+    script = (
+        "import sys; sys.argv = ['keyturn', 'scan', '.', '--format', 'json']\n"
+        "from keyturn.cli.entry import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        "print([one for one in ('click', 'rich', 'httpx', 'sqlalchemy') if one in sys.modules], file=sys.stderr)"
+    )
+    assert ended(["-c", script], tmp_path).stderr.strip() == b"[]"
+
+
+def test_a_module_of_the_folder_that_is_scanned_is_never_run(tmp_path: Path) -> None:
+    """The hook's interpreter is started with -P: a work tree's own modules are not ours."""
+    for name in ("click", "msgspec", "keyturn", "sitecustomize", "json", "hyperscan", "re2"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(77)\n")
+    assert ended(["-P", "-m", "keyturn", "scan", "."], tmp_path).returncode == 0
+
+
+def ended(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[Any]:
+    return subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, check=False)
