@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import NoReturn
 
 SCAN = "scan"
 
@@ -15,9 +17,22 @@ def main() -> None:
 
         options = plain(arguments[1:])
         if options is not None:
-            from keyturn.cli.scanning import run
+            from keyturn.cli.scanning import CLEAN, FOUND, run
 
-            sys.exit(run(options))
+            code = run(options)
+            if code in {CLEAN, FOUND}:
+                _end(code)
+            sys.exit(code)
     from keyturn.cli.main import main as whole
 
     whole()
+
+
+def _end(code: int) -> NoReturn:
+    """End at once what was done and closed: taking every module and rule apart takes a tenth of a hook's time."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # whoever read had enough
+        sys.exit(code)
+    os._exit(code)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from keyturn.scanner.contents.recognition import HEAD, PARTLY_BEGINNINGS, SUSPECT
+from keyturn.scanner.contents.beginnings import HEAD, PARTLY_BEGINNINGS, SUSPECT
 from keyturn.scanner.model import Notice
 
 if TYPE_CHECKING:

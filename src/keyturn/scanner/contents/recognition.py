@@ -5,12 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
+from keyturn.scanner.contents.beginnings import PARTLY, PARTLY_BEGINNINGS
 from keyturn.scanner.contents.compression import Compression
 from keyturn.scanner.contents.tar import is_tar
 from keyturn.scanner.model import Problem
-
-HEAD: Final = 4096
-"""How many bytes are looked at."""
 
 
 class Form(StrEnum):
@@ -33,22 +31,8 @@ _COMPRESSIONS: Final = (
     (b"\x28\xb5\x2f\xfd", Compression.ZSTANDARD),
 )
 _CLOSED: Final = (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xed\xab\xee\xdb", b"MSCF\0\0\0\0")
-_COMPRESSED: Final = "is compressed in a way that is not undone: only what stands in it as it is was scanned"
-_ENCRYPTED: Final = "is encrypted: only what stands in it as it is was scanned"
-PARTLY: Final[dict[bytes, tuple[Problem, str]]] = {
-    b"\x04\x22\x4d\x18": (Problem.CLOSED, _COMPRESSED),  # lz4
-    b"LZIP": (Problem.CLOSED, _COMPRESSED),
-    b"\x1f\x9d": (Problem.CLOSED, _COMPRESSED),  # compress
-    b"%PDF-": (Problem.SKIPPED, "is a PDF: its compressed streams were not scanned"),
-    b"age-encryption.org/": (Problem.SKIPPED, _ENCRYPTED),
-    b"Salted__": (Problem.SKIPPED, _ENCRYPTED),  # openssl enc
-}
-"""What is scanned as it stands, by its beginning, and what is told of the rest of it."""
-PARTLY_BEGINNINGS: Final = tuple(PARTLY)
 _TAR_KINDS: Final = frozenset(b"\0" + b"01234567LKxgXSDMNV")
 _UNPRINTABLE: Final = bytes(range(9)) + b"\x0e\x0f" + bytes(range(16, 27)) + b"\x1c\x1d\x1e\x1f\x7f"
-SUSPECT: Final = frozenset(b"PB!7RCM(]\x1f\xfd\xed\xfe\xff") | frozenset(range(0x50, 0x60))
-"""First bytes of what is no plain text although no zero follows soon."""
 
 
 def recognise(head: bytes, path: str = "") -> Form | Compression:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from keyturn.scanner.contents.ar import ar_members
+from keyturn.scanner.contents.beginnings import HEAD
 from keyturn.scanner.contents.budget import Spending
 from keyturn.scanner.contents.compression import Compression, inflate
 from keyturn.scanner.contents.image import Later, Layer, begins_like_image, is_layer_name, layout_of
 from keyturn.scanner.contents.names import shown
-from keyturn.scanner.contents.recognition import HEAD, Form, recognise, told_of
+from keyturn.scanner.contents.recognition import Form, recognise, told_of
 from keyturn.scanner.contents.stream import Failure, Stream
 from keyturn.scanner.contents.tar import tar_members
 from keyturn.scanner.contents.texts import Texts, Where

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import re2
 
+    from keyturn.scanner.engine.plans import Plan
     from keyturn.scanner.ruleset.model import Rule
 
 
@@ -25,11 +26,11 @@ class Confirmation:
 
     __slots__ = ("_allow", "_is_barren", "_path", "_search", "_verify", "_weigh", "_words", "rule")
 
-    def __init__(self, rule: Rule, reach: int) -> None:
-        """Compile the rule's expression, which is known to be right; no match is longer than `reach`."""
+    def __init__(self, rule: Rule, plan: Plan) -> None:
+        """Compile the rule's expression, which is known to be right."""
         field = f"rule {rule.id}"
         self.rule = rule
-        self._search = Search(rule.regex, reach, field)
+        self._search = Search(rule.regex, plan, field)
         self._path: re2._Regexp | None = compiled(rule.path, field) if rule.path else None
         self._allow = tuple(Allowing(allowed, field) for allowed in rule.allow)
         self._words = tuple(word.encode() for word in rule.keywords)

@@ -68,7 +68,7 @@ class Engine:
         return composed(found, data) if found else found
 
     def _confirmation(self, rule: int) -> Confirmation:
-        made = self._confirmations[rule] = Confirmation(self.ruleset.rules[rule], self._finder.plans[rule].before)
+        made = self._confirmations[rule] = Confirmation(self.ruleset.rules[rule], self._finder.plans[rule])
         return made
 
     def _by_path(self, subject: Subject) -> list[Detection]:

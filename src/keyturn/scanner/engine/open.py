@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from keyturn.scanner.cache import Cache
     from keyturn.scanner.engine.finders import Finder
 
-FORMAT: Final = "2"
+FORMAT: Final = "3"
 """What a cached entry is; another one is not read."""
 KEEP: Final = 8
 """So many rule sets are kept compiled."""

@@ -8,14 +8,15 @@ that may be missing, no tail that may repeat and no count that can be spared.  R
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from keyturn.errors import InputError
 from keyturn.scanner.engine.blurring import blurred
-from keyturn.scanner.engine.cuts import kept_of_last_group, loosened, without_head, without_lead, without_tail
+from keyturn.scanner.engine.cuts import head_of, kept_of_last_group, loosened, without_head, without_lead, without_tail
 from keyturn.scanner.engine.generic import is_weighed
 from keyturn.scanner.engine.literals import required_literals, shortest
-from keyturn.scanner.engine.plans import Look, Plan, Way, compiled
+from keyturn.scanner.engine.plans import Look, Plan, Split, Way, compiled
 from keyturn.scanner.engine.syntax import NotUnderstoodError, parse
 from keyturn.scanner.ruleset.checksums import CHECKSUMS
 
@@ -48,8 +49,26 @@ def look_for(rule: Rule) -> Look:
     if is_vague and rule.path:
         way = Way.PATH
     value = kept_of_last_group(loose) if is_weighed(rule) else 0
-    plan = Plan(way, _bounded(node.width, rule), _bounded(dropped, rule), _literals(node, rule), value)
+    plan = Plan(way, _bounded(node.width, rule), _bounded(dropped, rule), _literals(node, rule), value, _split(node))
     return Look(plan, kept.encode("latin-1") if kept else rule.regex.encode())
+
+
+def _split(node: Node) -> Split | None:
+    """Return an expression in parts, so that who searches need not understand it; None when it has but one."""
+    head = head_of(node)
+    kept, dropped = without_tail(without_head(node) if head is not None else node)
+    if not kept or not (dropped or head is not None):
+        return None
+    if head is None:
+        return Split(kept.encode("latin-1"))
+    return Split(kept.encode("latin-1"), _bytes_of(head.alphabet), head.most)
+
+
+@cache
+def _bytes_of(alphabet: str) -> bytes:
+    """Return the bytes that a class stands for."""
+    expression = compiled(alphabet, "head")
+    return bytes(byte for byte in range(256) if expression.fullmatch(bytes([byte])) is not None)
 
 
 def _bounded(width: float, rule: Rule) -> int:

@@ -37,6 +37,18 @@ class Way(IntEnum):
     """Confirmed over everything, in documents of its path alone: its expression tells too little of itself."""
 
 
+class Split(msgspec.Struct, frozen=True, array_like=True):
+    """A large expression in parts: what each match of it begins with, from behind its head, and the head.
+
+    core    in Latin-1; it has a match exactly where the whole expression has one, apart from the head
+    head    bytes of which at most so many as `most` may stand before that, and belong to the match
+    """
+
+    core: bytes
+    head: bytes = b""
+    most: int = 0
+
+
 class Plan(msgspec.Struct, frozen=True, array_like=True):
     """How one rule is looked for.
 
@@ -51,6 +63,7 @@ class Plan(msgspec.Struct, frozen=True, array_like=True):
     after: int = 0
     literals: tuple[bytes, ...] = ()
     value: int = 0
+    split: Split | None = None
 
 
 class Look(msgspec.Struct, frozen=True):

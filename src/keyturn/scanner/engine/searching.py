@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import re2
 
+    from keyturn.scanner.engine.plans import Plan
     from keyturn.scanner.model import Bytes
 
 STEP: Final = 16 * 1024
@@ -27,37 +28,21 @@ PROGRAM_LARGE: Final = 400
 
 
 class Search:
-    """One expression, ready to be searched; no match is longer than `reach`."""
+    """One expression, ready to be searched."""
 
     __slots__ = ("_core", "_head", "_head_max", "_reach", "_whole", "groups")
 
-    def __init__(self, expression: str, reach: int, field: str) -> None:
+    def __init__(self, expression: str, plan: Plan, field: str) -> None:
         """Compile an expression that is known to be right."""
         self._whole: re2._Regexp = compiled(expression, field)
         self.groups: int = self._whole.groups
-        self._reach = reach
+        self._reach = plan.before
         self._core: re2._Regexp | None = None
-        self._head: frozenset[int] = frozenset()
-        self._head_max = 0
-        if self._whole.programsize > PROGRAM_LARGE:
-            self._split(expression, field)
-
-    def _split(self, expression: str, field: str) -> None:
-        from keyturn.scanner.engine.cuts import head_of, without_head, without_tail
-        from keyturn.scanner.engine.syntax import NotUnderstoodError, parse
-
-        try:
-            node = parse(expression)
-        except NotUnderstoodError:
-            return
-        head = head_of(node)
-        if head is not None:
-            alphabet = compiled(head.alphabet, field)
-            self._head = frozenset(byte for byte in range(256) if alphabet.fullmatch(bytes([byte])) is not None)
-            self._head_max = head.most
-        kept, dropped = without_tail(without_head(node) if head is not None else node)
-        if kept and (dropped or head is not None):
-            self._core = compiled(kept, field, latin=True, captures=False)
+        self._head, self._head_max = b"", 0
+        if plan.split is not None and self._whole.programsize > PROGRAM_LARGE:
+            core = plan.split.core.decode("latin-1")
+            self._core = compiled(core, field, latin=True, captures=False)
+            self._head, self._head_max = plan.split.head, plan.split.most
 
     def matches(self, data: Bytes, low: int, high: int) -> Iterator[re2._Match]:
         """Yield the matches between two places, in order; what stands around them counts as context."""
