@@ -225,3 +225,11 @@ def test_a_bare_value_in_the_code_of_a_test_is_an_expression() -> None:
     assert found(f'token = "{value}"', "tests/app.py") == [value]
     assert found(f"token = {value}", "tests/app.py") == []
     assert found(f"token = {value}", "tests/app.env") == [value]
+
+
+@pytest.mark.parametrize(
+    "value", ["a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p6", "d4c3b2a1f6e5d4c3b2a1z9y8x7w6v5u4", "1a2b3c4d5e6f7g8h9i0j"]
+)
+def test_two_sequences_that_take_turns_are_a_placeholder(value: str) -> None:
+    assert found(f"API_KEY={value}", ".env") == []
+    assert found(f"API_KEY={expand('{{base62:32}}', value)}", ".env") != []

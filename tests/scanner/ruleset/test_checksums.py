@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 from binascii import crc32
 
 import pytest
@@ -38,3 +39,27 @@ def test_no_text_makes_a_check_fail_in_another_way_than_by_saying_no(name: str) 
     """What is verified comes from foreign files, and may be anything that a pattern takes."""
     for secret in (b"", b"_", b"-", b".", b"\xff\xfe\x00", ALPHABETS["base64"].encode() * 20, b"_" * 80):
         assert CHECKSUMS[name].verify(secret) in {True, False}
+
+
+def _signed(header: str, claims: str) -> bytes:
+    parts = [base64.urlsafe_b64encode(part.encode()).rstrip(b"=") for part in (header, claims)]
+    return b".".join([*parts, b"A" * 86])
+
+
+@pytest.mark.parametrize(
+    ("header", "claims", "is_secret"),
+    [
+        ('{"typ":"JWT","alg":"ed25519-nkey"}', '{"nats":{"type":"account"}}', False),
+        ('{"typ":"JWT","alg":"ed25519-nkey"}', '{"nats":{"type":"operator"}}', False),
+        ('{"typ":"jwt","alg":"ed25519"}', '{"type":"account","nats":{}}', False),
+        ('{"typ":"JWT","alg":"ed25519-nkey"}', '{"nats":{"type":"user","bearer_token":true}}', True),
+        ('{"typ":"JWT","alg":"ed25519-nkey"}', '{"sub":"nobody knows"}', True),
+        ('{"typ":"JWT","alg":"ed25519-nkey"}', "no claims at all", True),
+        ('{"typ":"JWT","alg":"ed25519-nkey"}', "[" * 5000, True),
+        ('{"typ":"JWT","alg":"EdDSA"}', '{"nats":{"type":"account"}}', True),
+        ('{"alg":"HS256"}', '{"type":"account"}', True),
+    ],
+)
+def test_what_nats_signs_for_all_to_see_is_no_secret(header: str, claims: str, *, is_secret: bool) -> None:
+    """The token of a user is one: it may be a bearer token."""
+    assert CHECKSUMS["jwt"].verify(_signed(header, claims)) is is_secret

@@ -246,7 +246,10 @@ _NO_VALUE: Final = (
     r"|^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$|^\d[\d.:,_-]*$|^0x[0-9a-f]{1,16}$|^[\w.+-]+@[\w-]+\.[\w.]+$"
     r"|^(?:hmac[-_]|scram-)?sha-?(?:1|256|384|512)(?:[-_:=]|$)|(?-i:EXAMPLE)|^A[KS]IA[0-9A-Z]{16}$|^\$(?:argon2|scrypt|pbkdf2|apr1|2[aby]|[156y])|(?-i:^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$)|^\{\w+\}|^pbkdf2|^(?:application|text|image)/|^ssh-(?:rsa|ed25519)|^AAAA[BCE]3Nz"
 )
-_SPOKEN_WORD: Final = r"pass(?:word|wd|phrase|code)?\b|pass(?:word|wd|phrase)|pwd|pass[_.-]"
+_SPOKEN_WORD: Final = (
+    r"pass(?:word|wd|phrase|code)?\b|pass(?:word|wd|phrase)|pwd|pass[_.-]"
+    r"|network_?credential|directory_?entry|basic_?auth(?:entication)?\s?\("
+)
 _EXPRESSIONS: Final = {
     "barren": _BARREN,
     "test": _TEST,

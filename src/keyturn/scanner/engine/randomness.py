@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 _SEQUENCE: Final = 4
+_WOVEN: Final = 8
 _WORD_MIN: Final = 4
 _WORD_MAX: Final = 16
 _LOWER, _UPPER, _DIGIT, _OTHER = range(4)
@@ -111,9 +112,20 @@ def _mark_sequences(value: bytes, marked: bytearray) -> None:
             if at - start >= _SEQUENCE:
                 marked[start:at] = b"\1" * (at - start)
             start = at if step not in {-1, 0, 1} else at - 1
+    _mark_woven(value, marked)
     period = (value + value).find(value, 1)
     if period < len(value) or (len(value) > 8 and len(set(value)) <= 4):
         marked[:] = b"\1" * len(value)
+
+
+def _mark_woven(value: bytes, marked: bytearray) -> None:
+    """Mark two sequences that take turns, such as a1b2c3d4."""
+    start = 0
+    for at in range(2, len(value) + 1):
+        if at == len(value) or abs(value[at] - value[at - 2]) != 1:
+            if at - start >= _WOVEN:
+                marked[start:at] = b"\1" * (at - start)
+            start = at - 1
 
 
 @cache

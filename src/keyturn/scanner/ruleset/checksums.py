@@ -5,15 +5,23 @@ Each names its source.  `verify` gets the whole secret; `check_of` what stands b
 
 from __future__ import annotations
 
+import base64
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from keyturn.kernel.secret import BASE62
 from keyturn.kernel.tokenformat import version_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_NATS: Final = b"hbGciOiJlZDI1NTE5"
+"""How the header says `alg` is `ed25519`, as that of NATS alone does."""
+_PUBLIC_CLAIMS: Final = frozenset({"operator", "account", "activation"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +105,33 @@ def _verify_matrix(secret: bytes) -> bool:
     return text[-6:] == _matrix_check(text[:-6])
 
 
+def _is_no_public_claim(token: bytes) -> bool:
+    """Tell whether a signed token may let somebody in: what NATS signs about operators and accounts is for all to see.
+
+    That of a user counts, because one with `bearer_token` needs no seed beside it.
+    Source: nats-io/jwt, "type" of claims, at the top in version 1 and below `nats` in version 2.
+    """
+    head, _, rest = token.partition(b".")
+    if _NATS not in head:
+        return True
+    body = rest.partition(b".")[0]
+    try:
+        claims = msgspec.json.decode(base64.urlsafe_b64decode(body + b"=" * (-len(body) % 4)))
+    except (ValueError, RecursionError):
+        return True
+    if not isinstance(claims, dict):
+        return True
+    about = claims.get("nats")
+    kind = (about.get("type") if isinstance(about, dict) else None) or claims.get("type")
+    return kind not in _PUBLIC_CLAIMS
+
+
 CHECKSUMS: Final[dict[str, Checksum]] = {
     "keyturn": Checksum(lambda secret: version_id_of(secret.decode("latin-1")) is not None, _keyturn_check),
     "crc32-base62": Checksum(_verify_crc32_base62, _crc32_base62),
     "gitlab-routable": Checksum(_verify_gitlab_routable, _crc32_base36),
     "grafana": Checksum(_verify_grafana, _grafana_check),
+    "jwt": Checksum(_is_no_public_claim, lambda _: ""),
     "matrix": Checksum(_verify_matrix, _matrix_check),
 }
 """Every checksum by the name that rules use."""

@@ -35,6 +35,7 @@ ALPHABETS: Final = {
     "word": _DIGITS + _UPPER + _LOWER + "_",
     "base58": "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz",
     "base32": _UPPER + "234567",
+    "zbase32": "13456789abcdefghijkmnopqrstuwxyz",
     "hex": _DIGITS + "abcdef",
     "HEX": _DIGITS + "ABCDEF",
 }
