@@ -9,7 +9,7 @@ from keyturn.scanner.engine.detect import Engine
 from keyturn.scanner.engine.generic import Ground, ground_of, may_begin
 from keyturn.scanner.engine.open import open_engine
 from keyturn.scanner.engine.planning import look_for
-from keyturn.scanner.ruleset.load import parse_rules, without_samples
+from keyturn.scanner.ruleset.load import parse_rules, shipped_rules, without_samples
 from keyturn.scanner.ruleset.model import Ruleset
 from keyturn.scanner.ruleset.samples import expand
 
@@ -233,3 +233,11 @@ def test_a_bare_value_in_the_code_of_a_test_is_an_expression() -> None:
 def test_two_sequences_that_take_turns_are_a_placeholder(value: str) -> None:
     assert found(f"API_KEY={value}", ".env") == []
     assert found(f"API_KEY={expand('{{base62:32}}', value)}", ".env") != []
+
+
+def test_a_header_that_says_your_key_is_a_placeholder() -> None:
+    rules = [without_samples(rule) for rule in shipped_rules() if rule.id == "http-bearer-header"]
+    headers = open_engine(Ruleset(name="headers", rules=tuple(rules)), cache=None, fallback=True)
+    assert found("Authorization: Bearer sk-proj-YOUR_API_KEY_HERE", "run.sh", headers) == []
+    key = expand("{{base62:40}}", "header")
+    assert found(f"Authorization: Bearer {key}", "run.sh", headers) == [key]
