@@ -98,7 +98,8 @@ def test_both_ways_end_with_the_same_code(arguments: list[str], code: int, tmp_p
 def test_a_plain_scan_imports_neither_click_nor_what_reports_in_colour(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("nothing\n")
     script = (
-        "import sys; sys.argv = ['keyturn', 'scan', '.', '--format', 'json']\n"
+        "import os, sys; sys.argv = ['keyturn', 'scan', '.', '--format', 'json']\n"
+        "os._exit = sys.exit\n"
         "from keyturn.cli.entry import main\n"
         "try: main()\n"
         "except SystemExit as end: assert end.code == 0, end.code\n"
