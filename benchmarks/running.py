@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.load import Plan, run
 from keyturn.testing.child import members_of_group, spawn
 from keyturn.testing.ports import free_port
 
@@ -86,6 +87,25 @@ def prepare(server: RunningServer, keys: int, keyspace: str = KEYSPACE, **more: 
         issued += client.call("POST", "/api/v1/keys/bulk", {"keys": [one] * count})["items"]
     client.close()
     return issued
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of a load has shown."""
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+
+
+def charged(who: str, pids: Iterable[int], plan: Plan) -> Run:
+    """Put a load on a server and return what it has shown, with what its processes were charged for a request."""
+    before = processor_seconds(pids)
+    result = run(plan)
+    spent = processor_seconds(pids) - before
+    assert set(result.statuses) == {"200"}, f"{who} answered {result.statuses}"
+    return Run(result.per_second, result.p50_ms, result.p99_ms, spent / result.answered * 1e6)
 
 
 @dataclass(frozen=True)

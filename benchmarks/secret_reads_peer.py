@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load import Plan, Sent, run
+from benchmarks.load import Plan, Sent
 from benchmarks.report import finish
-from benchmarks.running import Client, processor_seconds
+from benchmarks.running import Client, Run, charged
 from benchmarks.secret_reads import CONNECTIONS, FOLDER, PACED_SECONDS, SECRETS, prepare
 from keyturn.testing.server import RunningServer
 
@@ -40,16 +40,6 @@ class Server:
     requests: list[Sent]
 
 
-@dataclass(frozen=True)
-class Run:
-    """What one run has shown."""
-
-    per_second: float
-    p50_ms: float
-    p99_ms: float
-    cpu_us: float
-
-
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """Run the benchmark and return its result."""
     rounds, seconds = (2, 3.0) if given.short else (5, 4.0)
@@ -60,10 +50,14 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             for connections in CONNECTIONS:
                 for server in servers:
                     plan = Plan(server.port, server.requests, connections, seconds, 0.5)
-                    found.setdefault((server.name, "saturated", connections), []).append(_run(server, plan))
+                    found.setdefault((server.name, "saturated", connections), []).append(
+                        charged(server.name, server.pids, plan)
+                    )
             for server in servers:
                 plan = Plan(server.port, server.requests, max(CONNECTIONS), seconds, 0.5, pause_seconds=PACED_SECONDS)
-                found.setdefault((server.name, "paced", max(CONNECTIONS)), []).append(_run(server, plan))
+                found.setdefault((server.name, "paced", max(CONNECTIONS)), []).append(
+                    charged(server.name, server.pids, plan)
+                )
     return {"rounds": rounds, "seconds": seconds, "rows": [_row(key, found) for key in found]}
 
 
@@ -88,14 +82,6 @@ def _theirs(given: argparse.Namespace) -> Server:
     client.close()
     requests = [Sent(path, method="GET", headers={"x-vault-token": token}) for path in paths]
     return Server("other", given.port, tuple(given.pid or ()), requests)
-
-
-def _run(server: Server, plan: Plan) -> Run:
-    before = processor_seconds(server.pids)
-    result = run(plan)
-    spent = processor_seconds(server.pids) - before
-    assert set(result.statuses) == {"200"}, f"{server.name} answered {result.statuses}"
-    return Run(result.per_second, result.p50_ms, result.p99_ms, spent / result.answered * 1e6)
 
 
 def _row(key: tuple[str, str, int], found: dict[tuple[str, str, int], list[Run]]) -> dict[str, Any]:

@@ -20,13 +20,12 @@ import hashlib
 import json
 import statistics
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load import Plan, Sent, run
+from benchmarks.load import Plan, Sent
 from benchmarks.report import arguments, finish
-from benchmarks.running import LIMITS, Peer, peer, prepare, processor_seconds
+from benchmarks.running import LIMITS, Peer, Run, peer, prepare
 from keyturn.testing.server import RunningServer
 
 CONNECTIONS = (1, 8, 32)
@@ -45,16 +44,6 @@ RATIOS = (
 )
 
 
-@dataclass(frozen=True)
-class Run:
-    """What one run has shown."""
-
-    per_second: float
-    p50_ms: float
-    p99_ms: float
-    cpu_us: float
-
-
 def measure(*, short: bool = False) -> dict[str, Any]:
     """Run the benchmark and return its result."""
     rounds, seconds = (2, 1.5) if short else (5, 4.0)
@@ -71,14 +60,14 @@ def measure(*, short: bool = False) -> dict[str, Any]:
         ):
             asked_of = (server, server, constant, native, plain)
             servers: dict[str, RunningServer | Peer] = dict(zip(WHO, asked_of, strict=True))
-            usual, charged = requests(keys, server.admin_token), requests(limited, server.admin_token)
+            usual, with_limits = requests(keys, server.admin_token), requests(limited, server.admin_token)
             found: dict[str, dict[int, list[Run]]] = {who: {n: [] for n in CONNECTIONS} for who in WHO}
             for _ in range(rounds):
                 for connections in CONNECTIONS:
                     for who, asked in servers.items():
-                        sent = charged if who == "limits" else usual
+                        sent = with_limits if who == "limits" else usual
                         found[who][connections].append(
-                            _run(who, asked, Plan(asked.port, sent, connections, seconds, 0.5))
+                            charged(who, asked.pids, Plan(asked.port, sent, connections, seconds, 0.5))
                         )
     return {"rounds": rounds, "seconds": seconds, "rows": [_row(found, connections) for connections in CONNECTIONS]}
 
@@ -90,14 +79,6 @@ def requests(keys: list[str], token: str) -> list[Sent]:
         Sent("/api/v1/verify", json.dumps({"key": key, "scopes": SCOPES, "ip": "192.0.2.7"}), headers=headers)
         for key in keys
     ]
-
-
-def _run(who: str, server: RunningServer | Peer, plan: Plan) -> Run:
-    before = processor_seconds(server.pids)
-    result = run(plan)
-    spent = processor_seconds(server.pids) - before
-    assert set(result.statuses) == {"200"}, f"{who} answered {result.statuses}"
-    return Run(result.per_second, result.p50_ms, result.p99_ms, spent / result.answered * 1e6)
 
 
 def _row(found: dict[str, dict[int, list[Run]]], connections: int) -> dict[str, Any]:

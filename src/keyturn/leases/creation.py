@@ -32,6 +32,7 @@ from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.ids import new_id
 from keyturn.kernel.secret import Secret, random_base62
 from keyturn.leases import lease_store, store
+from keyturn.leases.asking import SILENT, broken
 from keyturn.leases.model import Lease, lease_path, role_resource
 from keyturn.leases.ports import NewAccount, ProviderError
 from keyturn.leases.rules import account_name, ends, public_error
@@ -83,7 +84,7 @@ class Until:
     def check(self) -> None:
         """Raise ProviderError when it is too late."""
         if self._boottime() >= self._at:
-            raise ProviderError("the source did not answer in time")
+            raise ProviderError(SILENT)
 
 
 class Creation:
@@ -109,7 +110,7 @@ class Creation:
                 fields = await self._make(intent, deadline)
             return await self._activate(credentials, intent, fields)
         except (ProviderError, TimeoutError) as error:
-            said = public_error(str(error)) or "the source did not answer in time"
+            said = public_error(str(error)) or SILENT
             await self._give_up(intent, said)
             raise UnavailableError(
                 f"the account could not be created: {said}",
@@ -123,7 +124,7 @@ class Creation:
             await asyncio.shield(self._give_up(intent, "the request was broken off"))
             raise
         except Exception as error:  # noqa: BLE001 -- somebody else's connector may raise anything
-            await self._give_up(intent, f"the connector failed: {type(error).__name__}")
+            await self._give_up(intent, broken(error))
             raise UnavailableError("the account could not be created", code="provider_failed") from None
 
     def _intend(self, op: Operation, source_name: str, role_name: str, ttl_seconds: int | None) -> Intent:

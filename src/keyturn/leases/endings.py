@@ -20,6 +20,7 @@ from keyturn.audit.leaf import SYSTEM, Leaf
 from keyturn.errors import KeyturnError
 from keyturn.kernel.secret import random_bytes
 from keyturn.leases import lease_store, store
+from keyturn.leases.asking import SILENT, broken
 from keyturn.leases.model import Lease, Role, Source, lease_resource
 from keyturn.leases.ports import ProviderError
 from keyturn.leases.rules import Step, Timing, after_drop, after_failure, public_error
@@ -120,9 +121,9 @@ class Endings:
             self._fail_rest(ended, str(error))
         except TimeoutError:
             if not ended.steps:
-                self._fail_rest(ended, "the source did not answer in time")
+                self._fail_rest(ended, SILENT)
         except Exception as error:  # noqa: BLE001 -- somebody else's connector: its bug must not end the loop
-            self._fail_rest(ended, f"the connector failed: {type(error).__name__}")
+            self._fail_rest(ended, broken(error))
         return ended
 
     def settle(self, transaction: Transaction, ended: Ended) -> None:
@@ -149,7 +150,7 @@ class Endings:
                 self._failed(ended, str(error))
             except TimeoutError:
                 # Nobody knows in what state the connection is: the rest waits for another one.
-                self._failed(ended, "the source did not answer in time")
+                self._failed(ended, SILENT)
                 return
             else:
                 self._dropped(ended)

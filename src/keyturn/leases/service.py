@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,9 +13,9 @@ from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.ids import is_id
 from keyturn.leases import lease_store, store
 from keyturn.leases.answers import lease_info
+from keyturn.leases.asking import failure_of
 from keyturn.leases.creation import Creation
-from keyturn.leases.ports import ProviderError
-from keyturn.leases.rules import OVER, Step, public_error, renewed
+from keyturn.leases.rules import OVER, Step, renewed
 from keyturn.storage.transaction import ChangeKind
 from keyturn.wire.actions import Action
 from keyturn.wire.keys import PAGE_DEFAULT
@@ -209,20 +208,13 @@ class LeaseService:
 
     async def _prolonged(self, renewal: _Renewal) -> str | None:
         """Prolong an account at its source; return what went wrong."""
-        try:
-            async with (
-                asyncio.timeout(self._endings.timing.create),
-                self._shares.place(renewal.lease.workspace),
-                renewal.connector.open(renewal.connection) as session,
-            ):
-                await session.extend(renewal.config, renewal.lease.account, renewal.expires_at)
-        except ProviderError as error:
-            return public_error(str(error))
-        except TimeoutError:
-            return "the source did not answer in time"
-        except Exception as error:  # noqa: BLE001 -- somebody else's connector may raise anything
-            return f"the connector failed: {type(error).__name__}"
-        return None
+        return await failure_of(
+            lambda session: session.extend(renewal.config, renewal.lease.account, renewal.expires_at),
+            renewal.connector,
+            renewal.connection,
+            self._shares.place(renewal.lease.workspace),
+            self._endings.timing.create,
+        )
 
     async def _end(self, credentials: Credentials, lease: str, *, only_irrevocable: bool) -> LeaseInfo:
         def work(op: Operation) -> Work | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,10 +16,10 @@ from keyturn.errors import CapError, ConflictError, InputError, UnavailableError
 from keyturn.kernel.ids import new_id
 from keyturn.leases import lease_store, store
 from keyturn.leases.answers import role_info, source_info
+from keyturn.leases.asking import failure_of
 from keyturn.leases.creation import authorised_role
 from keyturn.leases.model import ACTIVE, Role, Source, role_resource, source_resource
-from keyturn.leases.ports import ProviderError
-from keyturn.leases.rules import public_error, require_times
+from keyturn.leases.rules import require_times
 from keyturn.storage.transaction import ChangeKind
 from keyturn.wire.actions import Action
 from keyturn.wire.keys import PAGE_DEFAULT
@@ -315,20 +314,13 @@ class SourceService:
             )
 
     async def _error_of(self, reach: _Reach) -> str | None:
-        try:
-            async with (
-                asyncio.timeout(CHECK_SECONDS),
-                self._shares.place(reach.workspace),
-                reach.connector.open(reach.connection) as session,
-            ):
-                await session.check()
-        except ProviderError as error:
-            return public_error(str(error))
-        except TimeoutError:
-            return "the source did not answer in time"
-        except Exception as error:  # noqa: BLE001 -- somebody else's connector may raise anything
-            return f"the connector failed: {type(error).__name__}"
-        return None
+        return await failure_of(
+            lambda session: session.check(),
+            reach.connector,
+            reach.connection,
+            self._shares.place(reach.workspace),
+            CHECK_SECONDS,
+        )
 
     def _connector(self, kind: str) -> Connector:
         found = self._connectors.get(kind)
