@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.load import Plan, Sent
 from benchmarks.report import arguments, finish
-from benchmarks.running import LIMITS, Peer, Run, peer, prepare
+from benchmarks.running import LIMITS, Peer, Run, charged, peer, prepare
 from keyturn.testing.server import RunningServer
 
 CONNECTIONS = (1, 8, 32)
