@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,27 @@ def test_a_module_of_the_folder_that_is_scanned_is_never_run(tmp_path: Path) -> 
     for name in ("click", "msgspec", "keyturn", "sitecustomize", "json", "hyperscan", "re2"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(77)\n")
     assert ended(["-P", "-m", "keyturn", "scan", "."], tmp_path).returncode == 0
+
+
+def test_a_file_that_click_would_refuse_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = tmp_path / "leaks.toml"
+    policy.write_text("")
+    assert plain(["--policy", str(policy)]) is not None
+    monkeypatch.setattr("os.access", lambda *_: False)  # whoever runs this may be allowed to read everything
+    assert plain(["--policy", str(policy)]) is None
+
+
+def test_a_name_that_is_too_long_for_a_file_is_a_failure_and_no_finding(tmp_path: Path) -> None:
+    assert ended(["-m", "keyturn", "scan", "--output", "a" * 5000, "."], tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("further", [[], ["--jobs", "1"]])
+def test_a_report_is_written_without_a_standard_output(further: list[str], tmp_path: Path) -> None:
+    (tmp_path / "clean.txt").write_text("nothing")
+    run = shlex.join([sys.executable, "-c", "from keyturn.cli.entry import main; main()"])
+    command = f"{run} {shlex.join(['scan', '--output', 'report', *further, 'clean.txt'])} >&-"
+    assert subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, check=False).returncode == 0
+    assert (tmp_path / "report").exists()
 
 
 def ended(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[Any]:

@@ -31,8 +31,9 @@ def main() -> None:
 def _end(code: int) -> NoReturn:
     """End at once what was done and closed: taking every module and rule apart takes a tenth of a hook's time."""
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # as it is for who was started without one
+                stream.flush()
     except OSError:  # whoever read had enough
         sys.exit(code)
     os._exit(code)

@@ -6,6 +6,7 @@ are read without it; see `plain`.
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -144,7 +145,15 @@ def _take(option: Option, left: Any, given: dict[str, Any]) -> bool:  # noqa: AN
     value = next(left, "")
     if value[:1] in {"-", ""} or option.takes in {Takes.NUMBER, Takes.COUNT}:
         return False
-    if (option.takes is Takes.FORMAT and value not in FORMATS) or (option.takes is Takes.FILE and Path(value).is_dir()):
+    if (option.takes is Takes.FORMAT and value not in FORMATS) or (option.takes is Takes.FILE and _is_refused(value)):
         return False
     given[option.attribute] = (*given.get(option.attribute, ()), value) if option.takes is Takes.TEXTS else value
     return True
+
+
+def _is_refused(file: str) -> bool:
+    """Tell whether click refuses a file: one that is a folder, or is there and cannot be read."""
+    try:
+        return Path(file).is_dir() or (Path(file).exists() and not os.access(file, os.R_OK))
+    except OSError:  # what that says of a name that is too long, or in a folder that is closed, click leaves open
+        return True
