@@ -139,3 +139,13 @@ def test_whatever_is_allowed_begins_as_the_reach_says(patterns: list[str], name:
     if rules.may(by, Action.KEY_READ, Resource(f"key/{name}"), NOW):
         assert rules.holds_somewhere(by, Action.KEY_READ, NOW)
         assert reach is None or any(name.startswith(one) for one in reach)
+
+
+def test_who_holds_very_many_grants_is_not_narrowed() -> None:
+    """A database takes an expression of only so many parts: more beginnings than that would be an error, not a list."""
+    within = [
+        caller(*(f"secret/production/app{n}" for n in range(count)), action="secret.list") for count in (100, 101)
+    ]
+    reaches = [rules.reach(by, Action.SECRET_LIST, "secret", NOW) for by in within]
+
+    assert [None if one is None else len(one) for one in reaches] == [rules.REACH_MAX, None]

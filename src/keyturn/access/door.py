@@ -135,7 +135,7 @@ class Operation:
         return rules.may(self.caller, action, resource, self.now)
 
     def reach(self, action: Action, noun: str) -> tuple[str, ...] | None:
-        """Return how names below `noun/` begin that `allows` can be true for; None when with anything."""
+        """Return how names below `noun/` begin that `allows` can be true for; see `rules.reach`."""
         return rules.reach(self.caller, action, noun, self.now)
 
     def record(

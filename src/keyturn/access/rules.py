@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from keyturn.access.caller import Caller, Conditions, Grant, Resource
 
 INSTANCE: Final = "~instance"
+REACH_MAX: Final = 100
+"""Past so many beginnings a query is not narrowed: it would cost more to say, and a database takes only so many."""
 
 _ACTION_NAMES: Final = frozenset(str(action) for action in Action)
 
@@ -80,7 +82,7 @@ def holds_somewhere(caller: Caller, action: Action | str, now: float) -> bool:
 
 
 def reach(caller: Caller, action: Action | str, noun: str, now: float) -> tuple[str, ...] | None:
-    """Return how the names below `noun/` begin that the caller may do the action to; None when with anything.
+    """Return how the names below `noun/` begin that the caller may do the action to; None when with anything or much.
 
     For narrowing a query to what `may` can be true for, which still has to be asked: every name it allows begins so,
     not every name that begins so is allowed.
@@ -95,7 +97,7 @@ def reach(caller: Caller, action: Action | str, noun: str, now: float) -> tuple[
             return None
         if literal.startswith(below):
             found.add(literal.removeprefix(below))
-    return tuple(sorted(found))
+    return tuple(sorted(found)) if len(found) <= REACH_MAX else None
 
 
 def may_know(caller: Caller, action: Action | str, resource: Resource, now: float) -> bool:
