@@ -171,11 +171,19 @@ async def test_old_key_is_kept_until_the_handover_and_then_destroyed(keeper: Kee
     assert await keeper.service.retire(admin) == retired
 
 
-async def test_nothing_is_rotated_before_anything_was_signed(keeper: Keeper) -> None:
+@pytest.mark.parametrize("is_shown", [False, True])
+async def test_nothing_is_rotated_before_anything_was_signed(keeper: Keeper, *, is_shown: bool) -> None:
+    """SECURITY: a key that was shown, and may be pinned, is never replaced without a handover."""
+    house = keeper.house
+    if is_shown:
+        workspace = house.founded.workspace.id
+        await house.database.write(lambda t: signing.present_key(t.connection, keeper.keyring, workspace, t.now))
+
     with pytest.raises(ConflictError) as refused:
-        await keeper.service.rotate(keeper.house.admin)
+        await keeper.service.rotate(house.admin)
 
     assert refused.value.code == "audit_not_built"
+    assert [number for number, _, _ in await keeper.states()] == ([1] if is_shown else [])
 
 
 async def test_who_reads_the_log_may_not_change_its_key(keeper: Keeper) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from keyturn.access.caller import Resource
 from keyturn.access.idempotency import Attempt, Replay, idempotent
 from keyturn.audit import signing
+from keyturn.audit.tree import read_checkpoint
 from keyturn.errors import ConflictError, IntegrityError, UnavailableError
 from keyturn.storage.transaction import ChangeKind
 from keyturn.wire.actions import Action
@@ -83,7 +84,8 @@ class AuditKeyService:
         return (await self._door.write(credentials, work)).value
 
     def _rotate(self, op: Operation) -> AuditPublicKey:
-        if self._presented(op) is None:
+        # A key that was shown but has signed nothing vouches for no successor, and may be pinned.
+        if read_checkpoint(op.connection, op.workspace) is None:
             raise ConflictError(
                 "no audit checkpoint was signed yet, so there is no key to replace",
                 code="audit_not_built",
