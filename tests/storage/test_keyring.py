@@ -11,6 +11,7 @@ from keyturn.storage import kek_held
 from keyturn.storage.database import Database
 from keyturn.storage.kek import KekProvider, load_provider
 from keyturn.storage.keyring import DESTROYED, Keyring, OpenedKey, wanted_keks
+from keyturn.storage.resealing import reseal, values_under
 from keyturn.storage.schema import sealed_key, workspace_key
 from keyturn.storage.transaction import Transaction
 
@@ -54,6 +55,23 @@ async def test_retired_key_is_opened_no_more_and_the_current_one_cannot_be_retir
 
     assert done == [True, False, False]
     assert [key.number for key in found] == [2]
+
+
+async def test_erased_key_is_under_no_workspace_key_any_more(database: Database) -> None:
+    """What was destroyed neither counts nor keeps a workspace key from being rotated, resealed under and destroyed."""
+    keyring = Keyring(provider())
+    await create(database, keyring)
+    second = await create(database, keyring)
+    erased = (await database.write(lambda t: keyring.erase(t.connection, "wsp_1", "pepper", "ks_1"))).value
+    newest = await database.read(lambda c: keyring.newest(c, "wsp_1"))
+    before = await database.read(lambda c: values_under(c, "wsp_1"))
+    made = (await database.write(lambda t: keyring.create_workspace_key(t.connection, "wsp_1", t.now))).value
+    done = (await database.write(lambda t: reseal(keyring, t.connection, "wsp_1", t.now, limit=10, held=False))).value
+
+    assert (erased, before) == ([1], {newest: 1})
+    assert (done.resealed, done.unopened) == (1, ())
+    assert await database.read(lambda c: values_under(c, "wsp_1")) == {made: 1}
+    assert (await database.read(lambda c: keyring.current(c, "wsp_1", "pepper", "ks_1"))).value == second.value
 
 
 async def test_nothing_lies_in_the_database_in_the_clear(database: Database) -> None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 KEY_ID_BYTES: Final = 26
 _KEY_ID_AT: Final = 7
+_ERASED: Final = b""
+"""What is left of a server key that was destroyed; a held secret leaves NULL, which no comparison takes either."""
+
 SECRET: Final = "secret"  # noqa: S105 -- the purpose that held secrets are sealed for
 
 
@@ -44,9 +47,7 @@ def values_under(connection: Connection, workspace: str) -> dict[str, int]:
     for table in (sealed_key, secret_version):
         using = _using(table)
         rows = connection.execute(
-            select(using, func.count())
-            .where(table.c.workspace == workspace, table.c.sealed.is_not(None))
-            .group_by(using)
+            select(using, func.count()).where(table.c.workspace == workspace, table.c.sealed != _ERASED).group_by(using)
         ).all()
         for key_id, count in rows:
             found[bytes(key_id).decode("ascii", "replace")] += count
@@ -106,7 +107,7 @@ def _outdated(table: Table, workspace: str, outdated: list[str], after: str) -> 
         )
     return source.where(
         table.c.workspace == workspace,
-        table.c.sealed.is_not(None),
+        table.c.sealed != _ERASED,
         _using(table).in_([key_id.encode() for key_id in outdated]),
         table.c.id > after,
     ).order_by(table.c.id)
