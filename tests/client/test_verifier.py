@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from keyturn import errors
-from keyturn.client import Verifier
+from keyturn.client import Verification, Verifier
 from keyturn.kernel.clock import parse_rfc3339
 from keyturn.kernel.secret import Secret
 from keyturn.testing.waiting import eventually
@@ -379,6 +381,21 @@ def test_the_token_and_peppers_are_shown_nowhere(control: Control, verifier: Mak
     shown = repr([one, one._endpoint, one._follower.feed, policy, one._endpoint.call("GET", "/x")])  # noqa: SLF001
     assert token not in shown
     assert repr(pepper) not in shown
+
+
+def test_a_verdict_that_is_copied_or_stored_takes_nothing_of_the_replica_with_it(
+    control: Control, verifier: MakeVerifier
+) -> None:
+    key = control.issue(metadata={"tier": "gold"})
+    one = verifier()
+    for presented in (key.key, "no key at all"):
+        verdict = one.verify(presented)
+        stored = pickle.dumps(verdict)
+        copies = [pickle.loads(stored), copy.copy(verdict), copy.deepcopy(verdict)]  # noqa: S301 -- our own
+        assert all(
+            type(copied) is Verification and copied == verdict and copied.valid == verdict.valid for copied in copies
+        )
+        assert b"keyturn.verify" not in stored
 
 
 def test_http_to_another_machine_needs_consent() -> None:

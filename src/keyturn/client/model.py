@@ -39,6 +39,10 @@ class Verification:
         """Word the answer of a verdict that was made without words, when it is first read."""
         raise NotImplementedError
 
+    def __reduce__(self) -> tuple[type[Verification], tuple[VerifyResponse]]:
+        """Copy and pickle the answer alone: what it is worded from leads to all that is followed, peppers too."""
+        return Verification, (self.response,)
+
     def __bool__(self) -> bool:
         return self.valid
 
