@@ -129,10 +129,11 @@ def test_a_name_that_is_too_long_for_a_file_is_a_failure_and_no_finding(tmp_path
 
 
 @pytest.mark.parametrize("further", [[], ["--jobs", "1"]])
-def test_a_report_is_written_without_a_standard_output(further: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_report_is_written_without_a_standard_stream(further: list[str], closed: str, tmp_path: Path) -> None:
     (tmp_path / "clean.txt").write_text("nothing")
     run = shlex.join([sys.executable, "-c", "from keyturn.cli.entry import main; main()"])
-    command = f"{run} {shlex.join(['scan', '--output', 'report', *further, 'clean.txt'])} >&-"
+    command = f"{run} {shlex.join(['scan', '--output', 'report', *further, 'clean.txt'])} {closed}"
     assert subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, check=False).returncode == 0
     assert (tmp_path / "report").exists()
 

@@ -19,7 +19,8 @@ class Progress:
 
     def __init__(self, *, shown: bool | None = None, quiet_seconds: float = QUIET_SECONDS) -> None:
         """Show on a terminal, or when told to."""
-        self._shown = sys.stderr.isatty() if shown is None else shown
+        is_terminal = sys.stderr is not None and sys.stderr.isatty()  # who was started without one has none
+        self._shown = is_terminal if shown is None else shown
         self._begin = boottime() + quiet_seconds
         self._bar: Any = None
         self._task: Any = None
