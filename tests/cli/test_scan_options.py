@@ -138,5 +138,12 @@ def test_a_report_is_written_without_a_standard_stream(further: list[str], close
     assert (tmp_path / "report").exists()
 
 
+@pytest.mark.parametrize("further", [[], ["--jobs", "1"]])
+def test_an_error_that_cannot_be_told_is_no_finding(further: list[str], tmp_path: Path) -> None:
+    run = shlex.join([sys.executable, "-m", "keyturn", "scan", *further, "absent"])
+    command = f"{run} 2>/dev/full"
+    assert subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, check=False).returncode == 2
+
+
 def ended(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[Any]:
     return subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 from keyturn.errors import (
@@ -38,6 +39,8 @@ def exit_code_of(error: KeyturnError) -> int:
 def print_failure(error: KeyturnError) -> None:
     """Print an error for a person: lower case, no full stop, the hint on its own line."""
     where = f" ({error.field})" if error.field else ""
-    print(f"error: {error.message.rstrip('.')}{where} [{error.code}]", file=sys.stderr)
-    if error.hint:
-        print(f"hint: {error.hint.rstrip('.')}", file=sys.stderr)
+    # Who cannot be told has the exit code still.
+    with contextlib.suppress(OSError):
+        print(f"error: {error.message.rstrip('.')}{where} [{error.code}]", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint.rstrip('.')}", file=sys.stderr)
