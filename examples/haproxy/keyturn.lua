@@ -74,8 +74,8 @@ end
 core.register_action("keyturn", { "http-req" }, function(txn, options)
     local asked = question(txn)
     for name in pairs(txn.http:req_get_headers()) do
-        -- Some applications take `_` in the name of a header for `-`.
-        local spelled = name:gsub("_", "-")
+        -- Some applications take `_` or `.` in the name of a header for `-`.
+        local spelled = name:gsub("%W", "-")
         if FORGEABLE[spelled] then
             txn.http:req_del_header(name)
         end

@@ -1,8 +1,6 @@
 """How each gateway is started with the files in `examples/`: only addresses, user and folders are the test's."""
 
-import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +8,8 @@ from pathlib import Path
 from keyturn.testing.ports import free_port
 from tests.gateways.stack import EXAMPLES, Gateway, copied, launch
 
-CADDY_MIN = (2, 7)
-_SEARCHED = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/sbin:/bin"
+# Those that come as wheels are beside this Python.
+_SEARCHED = f"{Path(sys.executable).parent}:/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/sbin:/bin"
 _NGINX = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log notice;
 events {{ worker_connections 256; }}
@@ -33,7 +31,7 @@ Include {site}
 """
 # What Debian enables by itself, and what site.conf says to enable.
 _APACHE_MODULES = (
-    *("mpm_event", "authz_core", "authz_host", "authn_core", "authz_user"),
+    *("mpm_event", "alias", "authz_core", "authz_host", "authn_core", "authz_user"),
     *("authnz_fcgi", "proxy", "proxy_http", "headers", "setenvif"),
 )
 
@@ -45,16 +43,7 @@ def program(name: str) -> str | None:
 
 def absence(name: str) -> str | None:
     """Say why a gateway cannot be tried here; None when it can."""
-    found = program(name)
-    if name != "caddy":
-        return None if found else f"{name} is not installed; .ci/run installs it"
-    if found is None:
-        return "caddy is not installed, and Debian's is older than the example needs"
-    version = subprocess.run([found, "version"], capture_output=True, text=True, check=True).stdout
-    number = re.match(r"v?(\d+)\.(\d+)", version)
-    # One that was built from source may not know its version.
-    enough = number is None or (int(number[1]), int(number[2])) >= CADDY_MIN
-    return None if enough else f"the example needs caddy {CADDY_MIN[0]}.{CADDY_MIN[1]} or newer"
+    return None if program(name) else f"{name} is not installed; .ci/run installs it"
 
 
 def start_nginx(gateway: Gateway, keyturn: int, application: int, token: str) -> None:
@@ -130,10 +119,52 @@ def start_caddy(gateway: Gateway, keyturn: int, application: int, token: str) ->
     launch(gateway, [Path(program("caddy") or ""), "run", "--config", config], environment=settings)
 
 
+def start_envoy(gateway: Gateway, keyturn: int, application: int, token: str) -> None:
+    config = copied(
+        gateway,
+        EXAMPLES / "envoy" / "envoy.yaml",
+        {
+            "put-the-token-here": token,
+            "127.0.0.1:8700": f"127.0.0.1:{keyturn}",
+            "port_value: 8700": f"port_value: {keyturn}",
+            "port_value: 8080": f"port_value: {application}",
+            "port_value: 8000": f"port_value: {gateway.port}",
+        },
+    )
+    # Its shared memory for restarts is one per machine.
+    launch(gateway, [Path(program("envoy") or ""), "--disable-hot-restart", "--concurrency", "1", "-c", config])
+
+
+def start_traefik(gateway: Gateway, keyturn: int, application: int, token: str) -> None:
+    asking = f"127.0.0.1:{free_port()}"
+    dynamic = copied(
+        gateway,
+        EXAMPLES / "traefik" / "dynamic.yml",
+        {
+            "put-the-token-here": token,
+            "127.0.0.1:8001": asking,
+            "127.0.0.1:8700": f"127.0.0.1:{keyturn}",
+            "127.0.0.1:8080": f"127.0.0.1:{application}",
+        },
+    )
+    static = copied(
+        gateway,
+        EXAMPLES / "traefik" / "traefik.yml",
+        {
+            "/etc/traefik/dynamic.yml": str(dynamic),
+            "127.0.0.1:8001": asking,
+            "127.0.0.1:8000": f"127.0.0.1:{gateway.port}",
+        },
+    )
+    launch(gateway, [Path(program("traefik") or ""), f"--configFile={static}"])
+
+
 STARTERS: dict[str, Callable[[Gateway, int, int, str], None]] = {
     "apache2": start_apache,
     "caddy": start_caddy,
+    "envoy": start_envoy,
     "haproxy": start_haproxy,
     "nginx": start_nginx,
+    "traefik": start_traefik,
 }
 """By the name of the program."""

@@ -33,7 +33,7 @@ class _EchoHandler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # headers and body are written one after the other
 
     def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
         seen = {
             "method": self.command,
             "path": self.path,
@@ -49,17 +49,35 @@ class _EchoHandler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(encoded)
 
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
     do_GET = do_POST = do_HEAD = do_PUT = do_OPTIONS = _answer  # noqa: N815 -- the names http.server looks for
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the signature of the base class
         pass
 
 
+class _EchoServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep to itself that a gateway dropped a connection."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextlib.contextmanager
 def echoing() -> Iterator[int]:
     """Serve the application that answers with what it was asked; yields its port."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _EchoHandler)
-    server.daemon_threads = True
+    server = _EchoServer(("127.0.0.1", 0), _EchoHandler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -113,15 +131,21 @@ class Gateway:
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def request(
-        self, method: str, path: str, headers: list[tuple[str, str]] | None = None, body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        headers: list[tuple[str, str]] | None = None,
+        body: bytes | None = None,
+        *,
+        source: str = "127.0.0.1",
     ) -> httpx.Response:
-        """Send exactly these headers; httpx would merge those of one name."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        """Send exactly these headers, from that address of this machine; httpx would merge those of one name."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120, source_address=(source, 0))
         with contextlib.closing(connection):
             connection.putrequest(method, path, skip_accept_encoding=True)
             for name, value in headers or []:
                 connection.putheader(name, value)
-            if body is not None:
+            if body is not None and "Transfer-Encoding" not in dict(headers or []):
                 connection.putheader("Content-Length", str(len(body)))
             connection.endheaders(body)
             answer = connection.getresponse()
@@ -184,10 +208,11 @@ def copied(gateway: Gateway, source: Path, changes: Mapping[str, str], target: s
 
 
 def launch(gateway: Gateway, command: list[str | Path], *, environment: Mapping[str, str] | None = None) -> None:
-    """Start a program of a gateway as an unprivileged child that ends with this process."""
+    """Start a program of a gateway as a child that ends with this process; one of the machine's is unprivileged."""
     given = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **(environment or {})}
     log = gateway.folder / f"{Path(command[0]).name}.log"
-    user = None if command[0] == sys.executable else unprivileged_user()
+    # What is beside this Python may be out of reach for another user.
+    user = None if Path(command[0]).is_relative_to(sys.prefix) else unprivileged_user()
     child = spawn(
         command,
         directory=gateway.folder,
