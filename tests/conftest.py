@@ -1,5 +1,6 @@
 import fcntl
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,16 @@ settings.load_profile("keyturn")
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many workers `-n auto` means: tests that start programs wait as often as they compute."""
     return len(os.sched_getaffinity(0)) + 1
+
+
+def pytest_configure() -> None:
+    """Take nothing of how this run was started: a shell lets what it starts in the background ignore some signals.
+
+    What a program handles is back at its default in the programs it starts, what it ignores stays ignored.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else lambda *_: None)
 
 
 @pytest.fixture(scope="session")

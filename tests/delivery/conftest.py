@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,12 +27,6 @@ def sample(*parts: str) -> str:
     return "_".join(parts)
 
 
-def _heed_signals() -> None:
-    """Take nothing of how this run was started: a shell lets what it starts in the background ignore some signals."""
-    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
 @pytest.fixture
 def environment(shelf: Shelf, tmp_path: Path) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("KEYTURN_")}
@@ -54,7 +47,7 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Command]:
         }
         given |= {"env": {**environment, **more.pop("env", {})}} | more
         command = [sys.executable, "-m", "keyturn", *arguments]
-        started.append(subprocess.Popen(command, preexec_fn=_heed_signals, **given))  # noqa: PLW1509
+        started.append(subprocess.Popen(command, **given))
         return started[-1]
 
     yield begin
