@@ -10,8 +10,9 @@ from keyturn.leaks import responding
 from keyturn.leaks.model import ReportedOutside
 from keyturn.storage.change_log import drop_older
 from keyturn.storage.schema import change
+from keyturn.wire.certainty import Certainty
 from keyturn.wire.keys import RevokeKey, RotateKey
-from keyturn.wire.leaks import Certainty, PolicyScope, UpdateLeakPolicy
+from keyturn.wire.leaks import PolicyScope, UpdateLeakPolicy
 from keyturn.wire.secrets import SelectVersions
 from tests.leaks.station import LONG, Station, reported
 from tests.leaks.test_findings import decide

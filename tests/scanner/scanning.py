@@ -12,10 +12,11 @@ from keyturn.scanner.engine.detect import Engine
 from keyturn.scanner.engine.open import open_engine
 from keyturn.scanner.examination import Hit
 from keyturn.scanner.judging import Judges
-from keyturn.scanner.model import Batch, Certainty, Context, Document, Finding, Notice, Place, Report
+from keyturn.scanner.model import Batch, Context, Document, Finding, Notice, Place, Report
 from keyturn.scanner.policy import default_policy
 from keyturn.scanner.ruleset.model import Kind, Rule, Ruleset
 from keyturn.scanner.running import ScanSettings, scan
+from keyturn.wire.certainty import Certainty
 
 TODAY = date(2026, 6, 1)
 SHOP = Rule(

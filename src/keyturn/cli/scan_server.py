@@ -17,8 +17,9 @@ from keyturn.cli.session import open_session
 from keyturn.errors import KeyturnError, ThrottledError
 from keyturn.kernel.clock import Clock, rfc3339
 from keyturn.scanner.matching import candidate_of
-from keyturn.scanner.model import Certainty, Notice, Owner, Problem
+from keyturn.scanner.model import Notice, Owner, Problem
 from keyturn.scanner.ruleset.model import HELD_WORD
+from keyturn.wire.certainty import Certainty
 from keyturn.wire.leaks import CANDIDATES_MAX, FINDINGS_MAX
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from keyturn.access.caller import Credentials
 from keyturn.http.edge import Given, Page, Tagged, tagged
 from keyturn.leaks.policies import LeakPolicyService
 from keyturn.leaks.service import LeakService
+from keyturn.wire.certainty import Certainty
 from keyturn.wire.keys import Empty
 from keyturn.wire.leaks import (
     BODY_BYTES_MAX,
-    Certainty,
     CreateLeakPolicy,
     DecideFinding,
     FindingDetail,

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 from keyturn.keys.leaked import Claim, IssuedVersion, find_issued
 from keyturn.leaks.model import Known
 from keyturn.vault.held import HeldValue, find_held
-from keyturn.wire.leaks import HELD_LENGTH_MIN, Certainty
+from keyturn.wire.certainty import Certainty
+from keyturn.wire.leaks import HELD_LENGTH_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from keyturn.wire.leaks import ActionState, Certainty, FindingState, LeakAction, Origin
+from keyturn.wire.certainty import Certainty
+from keyturn.wire.leaks import ActionState, FindingState, LeakAction, Origin
 
 if TYPE_CHECKING:
     from keyturn.wire.leaks import PolicyScope, ScanKind

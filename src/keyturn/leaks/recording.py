@@ -20,7 +20,8 @@ from keyturn.leaks import policy_store, rules, store
 from keyturn.leaks.matching import Question
 from keyturn.leaks.model import KNOWN, OPEN_STATES, POSSESSION_POLICY, Event, Finding, Known, Place, Taken
 from keyturn.storage.transaction import ChangeKind
-from keyturn.wire.leaks import ActionState, Certainty, FindingState, LeakAction, Origin
+from keyturn.wire.certainty import Certainty
+from keyturn.wire.leaks import ActionState, FindingState, LeakAction, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -18,7 +18,8 @@ from keyturn.errors import ConflictError, InputError
 from keyturn.kernel.match import check_pattern, matches
 from keyturn.leaks.model import KNOWN, OPEN_STATES, POSSESSION_POLICY
 from keyturn.wire.actions import Action
-from keyturn.wire.leaks import ActionState, Certainty, Decision, FindingState, LeakAction
+from keyturn.wire.certainty import Certainty
+from keyturn.wire.leaks import ActionState, Decision, FindingState, LeakAction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -16,7 +16,8 @@ from keyturn.leaks.store import finding_of
 from keyturn.storage.schema import finding, issued_key, key_version, secret, secret_version
 from keyturn.storage.transaction import ChangeKind
 from keyturn.vault.held import held_like
-from keyturn.wire.leaks import Certainty, FindingState
+from keyturn.wire.certainty import Certainty
+from keyturn.wire.leaks import FindingState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

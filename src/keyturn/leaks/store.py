@@ -11,7 +11,8 @@ from sqlalchemy import bindparam, func, insert, select, update
 from keyturn.errors import BrokenInvariantError
 from keyturn.leaks.model import Event, Finding, Place, Scan, SeenPlace
 from keyturn.storage.schema import finding, finding_event, finding_place, leak_scan
-from keyturn.wire.leaks import ActionState, Certainty, FindingState, Origin, ScanKind
+from keyturn.wire.certainty import Certainty
+from keyturn.wire.leaks import ActionState, FindingState, Origin, ScanKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

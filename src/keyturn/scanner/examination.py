@@ -17,8 +17,9 @@ from keyturn.scanner.context import contexts_of
 from keyturn.scanner.ignores import allowed_by
 from keyturn.scanner.lines import Lines
 from keyturn.scanner.masking import LINE_BYTES_MAX, OWN_CHECKSUM, masked, masked_line
-from keyturn.scanner.model import Certainty, Context, Document, Notice, Place, Problem
+from keyturn.scanner.model import Context, Document, Notice, Place, Problem
 from keyturn.scanner.ruleset.model import HELD_WORD
+from keyturn.wire.certainty import Certainty
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

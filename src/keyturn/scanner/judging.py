@@ -9,7 +9,8 @@ import msgspec
 from keyturn.kernel.secret import Secret
 from keyturn.scanner.fingerprints import Fingerprints
 from keyturn.scanner.ignores import ANYTHING
-from keyturn.scanner.model import Certainty, Context, Finding, Owner, Place
+from keyturn.scanner.model import Context, Finding, Owner, Place
+from keyturn.wire.certainty import Certainty
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -10,22 +10,10 @@ import msgspec
 
 from keyturn.kernel.secret import Secret
 from keyturn.scanner.ruleset.model import Rule
+from keyturn.wire.certainty import Certainty
 
 Bytes: TypeAlias = bytes | memoryview
 """What is scanned; a memory map is given as a memory view."""
-
-
-class Certainty(StrEnum):
-    """How sure it is that a finding is a secret, and whose: only the first two ever start an action by themselves."""
-
-    OWN = "own"
-    """A key of Keyturn's format with its check; a server knows exactly which one it is."""
-    HELD = "held"
-    """Equals a secret that a server holds."""
-    PROVIDER = "provider"
-    """Looks like a key of a known provider."""
-    GENERIC = "generic"
-    """Is named and looks like a secret."""
 
 
 class Context(StrEnum):

@@ -25,10 +25,11 @@ import msgspec
 from msgspec import Meta
 
 from keyturn.errors import InputError
-from keyturn.scanner.model import Certainty, Context
+from keyturn.scanner.model import Context
 from keyturn.scanner.patterns import name_matches, path_matches
 from keyturn.scanner.ruleset.model import Kind
 from keyturn.scanner.tables import read_tables
+from keyturn.wire.certainty import Certainty
 
 if TYPE_CHECKING:
     from keyturn.scanner.model import Finding

@@ -18,8 +18,9 @@ import msgspec
 
 from keyturn.errors import BrokenInvariantError, KeyturnError, UnavailableError
 from keyturn.scanner.examination import Hit
-from keyturn.scanner.model import Certainty, Context, Notice, Place, Source
+from keyturn.scanner.model import Context, Notice, Place, Source
 from keyturn.scanner.pieces import Task, Yielded, scan_task
+from keyturn.wire.certainty import Certainty
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from keyturn.wire.certainty import Certainty
 from keyturn.wire.keys import EnvironmentName, Line, Moment
 
 CANDIDATES_MAX: Final = 10_000
@@ -46,19 +47,6 @@ Position = Annotated[int, Meta(ge=0, le=1_000_000)]
 OverlapSeconds = Annotated[int, Meta(ge=0, le=OVERLAP_SECONDS_MAX)]
 AfterSeconds = Annotated[int, Meta(ge=0, le=AFTER_SECONDS_MAX)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
-
-
-class Certainty(StrEnum):
-    """How sure it is whose a value is; only `own` ever starts an action by itself."""
-
-    OWN = "own"
-    """This issued key, to the version: what the server stores of it was compared."""
-    HELD = "held"
-    """Equals what a held secret holds."""
-    PROVIDER = "provider"
-    """Looks like a key of a known provider, as the scanner says."""
-    GENERIC = "generic"
-    """Looks like a secret, as the scanner says."""
 
 
 class Origin(StrEnum):

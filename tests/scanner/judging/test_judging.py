@@ -8,7 +8,8 @@ from keyturn.errors import InputError
 from keyturn.scanner.baseline import Entry, new_baseline, read_baseline, stale_entries, updated, write_baseline
 from keyturn.scanner.fingerprints import Fingerprints
 from keyturn.scanner.judging import judge
-from keyturn.scanner.model import Certainty, Context, Finding, Owner, Place
+from keyturn.scanner.model import Context, Finding, Owner, Place
+from keyturn.wire.certainty import Certainty
 from tests.scanner.scanning import NAMED, NETRC, SHOP, SHOP_TEST, finding, hit, judges, scanned, shop_key
 
 

@@ -4,10 +4,11 @@ import pytest
 from msgspec import structs
 
 from keyturn.errors import InputError
-from keyturn.scanner.model import Certainty, Context, Finding, Owner
+from keyturn.scanner.model import Context, Finding, Owner
 from keyturn.scanner.patterns import path_matches
 from keyturn.scanner.policy import default_policy, read_policy
 from keyturn.scanner.ruleset.model import Rule
+from keyturn.wire.certainty import Certainty
 from tests.scanner.scanning import NAMED, SHOP, SHOP_TEST, SITE, TODAY, finding
 
 

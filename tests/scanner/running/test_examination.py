@@ -3,7 +3,8 @@ import base64
 from keyturn.scanner.contents.budget import Budget
 from keyturn.scanner.examination import Hit, examine
 from keyturn.scanner.lines import Lines
-from keyturn.scanner.model import Certainty, Document, Notice, Problem
+from keyturn.scanner.model import Document, Notice, Problem
+from keyturn.wire.certainty import Certainty
 from tests.scanner.scanning import NAMED, SHOP, engine, scanned, shop_key
 
 
