@@ -18,7 +18,6 @@ from keyturn.leaks.matching import Matching
 from keyturn.leaks.policies import LeakPolicyService
 from keyturn.leaks.responding import Responder
 from keyturn.leaks.service import LeakService
-from keyturn.leaks.throttle import Throttle
 from keyturn.storage.schema import finding, metadata
 from keyturn.vault.fingerprints import Fingerprints
 from keyturn.vault.service import VaultService
@@ -169,7 +168,7 @@ async def opened_station(url: str) -> AsyncIterator[Station]:
         yield Station(
             desk=desk,
             vault=VaultService(desk.door, desk.keyring, Fingerprints(desk.keyring), ListedGuards()),
-            leaks=LeakService(desk.door, matching, Throttle(desk.clock.boottime)),
+            leaks=LeakService(desk.door, matching),
             policies=LeakPolicyService(desk.door),
             responder=Responder(desk.database, "nod_first"),
         )

@@ -9,10 +9,10 @@ from keyturn.errors import ForbiddenError, ThrottledError
 from keyturn.kernel import tokenformat
 from keyturn.leaks.matching import Matching
 from keyturn.leaks.service import LeakService
-from keyturn.leaks.throttle import Throttle
 from keyturn.vault.fingerprints import Fingerprints
+from keyturn.wire.certainty import Certainty
 from keyturn.wire.keys import ImportedKey, ImportKeys, RevokeKey, RotateKey
-from keyturn.wire.leaks import Certainty, MatchLeaks
+from keyturn.wire.leaks import MatchLeaks
 from keyturn.wire.secrets import SelectVersions
 from tests.leaks.station import LONG, Station, candidate
 
@@ -171,8 +171,7 @@ async def test_asking_takes_its_own_right_and_is_on_record(station: Station) -> 
 
 async def test_a_principal_that_asks_about_too_many_is_held_back(station: Station) -> None:
     matching = Matching(station.desk.keyring, Fingerprints(station.desk.keyring))
-    throttle = Throttle(station.desk.clock.boottime, per_second=1.0, burst=3.0)
-    leaks = LeakService(station.desk.door, matching, throttle)
+    leaks = LeakService(station.desk.door, matching, per_second=1.0, burst=3.0)
     three = MatchLeaks(candidates=tuple(candidate(LONG + str(number)) for number in range(3)))
     _, other = await station.desk.hire("other", ("finding.match", "finding/match"))
 

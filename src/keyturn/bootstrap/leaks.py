@@ -16,13 +16,12 @@ from keyturn.leaks.possession import PossessionService
 from keyturn.leaks.reporters import Reporters
 from keyturn.leaks.responding import Responder
 from keyturn.leaks.service import LeakService
-from keyturn.leaks.throttle import Throttle
 from keyturn.telemetry.metrics import Family, Sample, counter, gauge
 from keyturn.vault.approvals import ApprovalService
 from keyturn.vault.fingerprints import Fingerprints
 from keyturn.vault.writing import Writing
 from keyturn.webhooks.guard import SETTING as WEBHOOK_SETTING
-from keyturn.wire.leaks import Certainty
+from keyturn.wire.certainty import Certainty
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +81,7 @@ def open_leaks(
     database, fingerprints, approvals = door.database, Fingerprints(keyring), ApprovalService(door)
     boottime = database.clock.boottime
     matching = Matching(keyring, fingerprints)
-    service = LeakService(door, matching, Throttle(boottime))
+    service = LeakService(door, matching)
     fetcher = GuardedFetcher(settings.webhook_allow, setting=WEBHOOK_SETTING)
     return LeakParts(
         leaks=service,

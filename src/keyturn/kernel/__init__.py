@@ -8,6 +8,7 @@
     merkle       the RFC 6962 tree over audit leaves: roots, proofs, tiles
     note         signed checkpoints: C2SP signed note, Ed25519
     match        the one matcher for scopes and grants
+    token_bucket what may be done so often, by all together or by each of many
     redact       text and values without credentials, for logs
 
 Nothing here does I/O, and nothing here imports more than `keyturn.errors`, the standard library and `cryptography`.

@@ -26,9 +26,9 @@ from keyturn.errors import StaleError, UnauthenticatedError
 from keyturn.kernel.ids import is_id
 from keyturn.kernel.match import matches
 from keyturn.kernel.secret import constant_time_equal, random_base62, random_bytes
+from keyturn.kernel.token_bucket import TokenBucket
 from keyturn.kernel.tokenformat import digest, sha256, version_id_of
 from keyturn.keys.read_slots import ReadSlots
-from keyturn.keys.token_bucket import TokenBucket
 from keyturn.wire.actions import Action
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from keyturn.errors import StaleError
+from keyturn.kernel.token_bucket import TokenBucket
 from keyturn.kernel.tokenformat import version_id_of
-from keyturn.keys.token_bucket import TokenBucket
 from keyturn.verify.replica import Replica
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from keyturn.errors import UnavailableError
+from keyturn.kernel.token_bucket import TokenBuckets
 from keyturn.kernel.tokenformat import sha256
-from keyturn.keys.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,6 @@ WAITING_MAX: Final = 16
 CANDIDATES_MAX: Final = 4
 ATTEMPTS_PER_SECOND: Final = 1.0
 ATTEMPTS_BURST: Final = 10.0
-REMEMBERED_MAX: Final = 4096
 
 BCRYPT_ROUNDS_MAX: Final = 14
 BCRYPT_BYTES: Final = 72
@@ -42,9 +41,8 @@ class SlowProofs:
 
     def __init__(self, boottime: Callable[[], float]) -> None:
         """Start no thread before the first proof."""
-        self._boottime = boottime
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="keyturn-proof")
-        self._attempts: dict[str, TokenBucket] = {}
+        self._attempts = TokenBuckets[str](ATTEMPTS_PER_SECOND, ATTEMPTS_BURST, boottime)
         self._running: dict[tuple[str, bytes], asyncio.Future[bool]] = {}
         self.refused = 0
 
@@ -71,7 +69,7 @@ class SlowProofs:
         if running is None:
             if len(self._running) >= WAITING_MAX:
                 raise self._refusal("too many slow digests are being checked")
-            if not self._bucket(version.id).take():
+            if not self._attempts.take(version.id):
                 raise self._refusal("this imported key was tried too often")
             running = asyncio.get_running_loop().run_in_executor(
                 self._pool, matches, version.standing.kind, version.digest, presented
@@ -79,14 +77,6 @@ class SlowProofs:
             self._running[question] = running
             running.add_done_callback(lambda _: self._running.pop(question, None))
         return await asyncio.shield(running)
-
-    def _bucket(self, version_id: str) -> TokenBucket:
-        bucket = self._attempts.get(version_id)
-        if bucket is None:
-            if len(self._attempts) >= REMEMBERED_MAX:
-                del self._attempts[next(iter(self._attempts))]
-            bucket = self._attempts[version_id] = TokenBucket(ATTEMPTS_PER_SECOND, ATTEMPTS_BURST, self._boottime)
-        return bucket
 
     def _refusal(self, reason: str) -> UnavailableError:
         self.refused += 1

@@ -12,22 +12,23 @@ another by a minute, whoever makes them; those in between are answered, and not 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
 
+from keyturn.audit.unauthenticated import source_network
 from keyturn.errors import NotFoundError, ThrottledError
 from keyturn.kernel import tokenformat
+from keyturn.kernel.token_bucket import TokenBuckets
 from keyturn.leaks.decoy_store import is_watched
 from keyturn.leaks.matching import Question
-from keyturn.logins.throttle import Throttle
 from keyturn.storage.schema import issued_key, key_version
 from keyturn.usage.noting import note_use
+from keyturn.wire.certainty import Certainty
 from keyturn.wire.leak_intakes import ShownKey
-from keyturn.wire.leaks import Certainty, Origin
+from keyturn.wire.leaks import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,9 @@ WAITING_MAX: Final = 16
 """How many answers wait at once; further ones say how it stands at that moment."""
 AGAIN_SECONDS: Final = 60.0
 """For how long a report of the same key is not filed again."""
-REMEMBERED_MAX: Final = 4096
+SHOWN_BURST: Final = 30.0
+SHOWN_PER_SECOND: Final = 1.0
+"""How often a network may show keys that are not ours, and report."""
 CHECK_PATH: Final = "/leaked-keys/check"
 REPORT_PATH: Final = "/leaked-keys/report"
 """What the use of a decoy is noted under, whether it was shown to the page or to a program's operation."""
@@ -84,9 +87,9 @@ class PossessionService:
         self._matching = matching
         self._reports = reports
         self._boottime = boottime
-        self._throttle = Throttle(boottime)
-        self._reporting = Throttle(boottime)
-        self._filed: OrderedDict[str, float] = OrderedDict()
+        self._guessing = TokenBuckets[str](SHOWN_PER_SECOND, SHOWN_BURST, boottime)
+        self._reporting = TokenBuckets[str](SHOWN_PER_SECOND, SHOWN_BURST, boottime)
+        self._filing = TokenBuckets[str](1 / AGAIN_SECONDS, 1.0, boottime)
         self._waiting = 0
         self._wait_seconds = wait_seconds
 
@@ -98,27 +101,28 @@ class PossessionService:
     async def check(self, key: Secret, *, ip: str | None = None) -> ShownKey:
         """Tell whether a key is ours and works; raises ThrottledError for a network that has asked too often."""
         self.require_open()
-        _admit(self._throttle, ip)
+        network = source_network(ip)
+        _admit(network, self._guessing)
         found = await self._seen(key, ip, CHECK_PATH)
         # Who shows keys of ours is let go on: bounded is guessing.
         if found is None:
-            self._throttle.failed(ip, SOURCE)
+            self._guessing.owe(network)
             return ShownKey(ours=False)
         return ShownKey(ours=True, works=found.works, id=found.version)
 
     async def report(self, key: Secret, *, where: str = "", ip: str | None = None) -> ShownKey:
         """Report a key; answers when it is revoked, if it is to be, or after 5 seconds; raises like `check`."""
         self.require_open()
-        for throttle in (self._throttle, self._reporting):
-            _admit(throttle, ip)
+        network = source_network(ip)
+        _admit(network, self._guessing, self._reporting)
         # Counted before anything is awaited: requests at once are as many as those one after another.
-        self._reporting.failed(ip, SOURCE)
+        self._reporting.owe(network)
         found = await self._seen(key, ip, REPORT_PATH)
         if found is None:
-            self._throttle.failed(ip, SOURCE)
+            self._guessing.owe(network)
             return ShownKey(ours=False)
         works, version = found.works, found.version
-        if self._begins(version):
+        if self._filing.take(version):
             try:
                 filed = await self._reports.reported_outside(
                     found.workspace,
@@ -129,20 +133,11 @@ class PossessionService:
                     ip=ip,
                 )
             except BaseException:
-                self._filed.pop(version, None)
+                self._filing.forget(version)
                 raise
             if works and filed.is_ending:
                 works = await self._still_works(key)
         return ShownKey(ours=True, works=works, id=version, reported=True, revoked=not works)
-
-    def _begins(self, version: str) -> bool:
-        """Take a report of a version on; False when one was filed a moment ago."""
-        now, at = self._boottime(), self._filed.pop(version, None)
-        again = at is not None and now - at < AGAIN_SECONDS
-        self._filed[version] = now if at is None or not again else at
-        if len(self._filed) > REMEMBERED_MAX:
-            self._filed.popitem(last=False)
-        return not again
 
     async def _still_works(self, key: Secret) -> bool:
         if self._waiting >= WAITING_MAX:
@@ -164,7 +159,7 @@ class PossessionService:
         found = await self._find(key)
         if found is not None and found.is_decoy:
             # Each is written down, so they are bounded like keys that are not ours.
-            self._throttle.failed(ip, SOURCE)
+            self._guessing.owe(source_network(ip))
             await self._database.write(partial(_note_use, found=found, ip=ip, path=path))
         return found
 
@@ -188,12 +183,11 @@ class PossessionService:
         return await self._database.read(look)
 
 
-def _admit(throttle: Throttle, ip: str | None) -> None:
-    try:
-        throttle.check(ip, SOURCE)
-    except ThrottledError as error:
+def _admit(network: str, *bounds: TokenBuckets[str]) -> None:
+    wait = max(bound.wait_seconds(network) for bound in bounds)
+    if wait:
         message = "too many keys were shown from this network"
-        raise ThrottledError(message, retry_after_seconds=error.retry_after_seconds, hint="try again later") from None
+        raise ThrottledError(message, retry_after_seconds=wait, hint="try again later")
 
 
 def _note_use(transaction: Transaction, found: _Found, ip: str | None, path: str) -> None:

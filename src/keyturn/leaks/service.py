@@ -10,11 +10,12 @@ from keyturn.access.caller import Resource
 from keyturn.access.moments import epoch_of, require_revision
 from keyturn.access.paging import page
 from keyturn.access.system import system_operation
-from keyturn.errors import not_found
+from keyturn.errors import ThrottledError, not_found
 from keyturn.kernel import tokenformat
 from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.ids import is_id, new_id
 from keyturn.kernel.redact import REDACTED, scrub
+from keyturn.kernel.token_bucket import TokenBuckets
 from keyturn.leaks import rules, store
 from keyturn.leaks.answers import finding_detail, finding_info, finding_reported, leak_match, scan_info
 from keyturn.leaks.matching import Question
@@ -23,10 +24,10 @@ from keyturn.leaks.recording import Recording, event_of, notice_of
 from keyturn.leaks.standing import works
 from keyturn.storage.transaction import ChangeKind
 from keyturn.wire.actions import Action
+from keyturn.wire.certainty import Certainty
 from keyturn.wire.keys import PAGE_DEFAULT
 from keyturn.wire.leaks import (
     PLACES_SHOWN_MAX,
-    Certainty,
     FindingDetail,
     FindingFilter,
     FindingPage,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from keyturn.kernel.secret import Secret
     from keyturn.leaks.matching import Matching
     from keyturn.leaks.model import Finding, Known, Taken
-    from keyturn.leaks.throttle import Throttle
     from keyturn.storage.transaction import Transaction
     from keyturn.wire.leaks import DecideFinding, LeakMatch, MatchLeaks, ReportedFinding, ReportFindings
 
@@ -56,17 +56,22 @@ REPORT: Final = Resource(finding_resource("report"))
 MATCH: Final = Resource(finding_resource("match"))
 MATCHED_AT_ONCE: Final = 1000
 """How many candidates are compared in one look at the database."""
+ASKED_PER_SECOND: Final = 500.0
+ASKED_BURST: Final = 50_000.0
+"""How many values a principal may ask about: whoever asks can test guesses."""
 _TEXT_MAX: Final = 512
 
 
 class LeakService:
     """The operations on findings."""
 
-    def __init__(self, door: Door, matching: Matching, throttle: Throttle) -> None:
-        """Need the door, what compares values, and the bound on how many one may ask about."""
+    def __init__(
+        self, door: Door, matching: Matching, *, per_second: float = ASKED_PER_SECOND, burst: float = ASKED_BURST
+    ) -> None:
+        """Need the door and what compares values; each worker lets a principal ask about so many."""
         self._door = door
         self._matching = matching
-        self._throttle = throttle
+        self._asked = TokenBuckets[str](per_second, burst, door.database.clock.boottime)
         self._recording = Recording(matching)
 
     async def match(self, credentials: Credentials, request: MatchLeaks) -> LeakMatches:
@@ -84,7 +89,7 @@ class LeakService:
                 op: Operation, questions: list[Question] = questions, start: int = start, count: int = count
             ) -> Sequence[LeakMatch]:
                 op.authorise(Action.FINDING_MATCH, MATCH)
-                self._throttle.take(op.caller.principal, count)
+                self._admit(op.caller.principal, count)
                 return self._matches(op, questions, start)
 
             found += await self._door.read(credentials, look)
@@ -106,7 +111,7 @@ class LeakService:
 
         def work(op: Operation) -> ScanReported:
             op.authorise(Action.FINDING_REPORT, REPORT)
-            self._throttle.take(op.caller.principal, max(1, len(sightings)))
+            self._admit(op.caller.principal, max(1, len(sightings)))
             taken = self._recording.take(op, request.source, Origin.SCAN, sightings, Action.FINDING_REPORT)
             due = None if request.next_due_seconds is None else op.now + request.next_due_seconds
             scan = Scan(
@@ -265,6 +270,14 @@ class LeakService:
             return LeakScanPage(items=items, next_cursor=following)
 
         return await self._door.read(credentials, work)
+
+    def _admit(self, principal: str, count: int) -> None:
+        if not self._asked.take(principal, count):
+            raise ThrottledError(
+                f"{principal} has asked about too many values",
+                retry_after_seconds=self._asked.wait_seconds(principal, count),
+                hint="ask about those that changed since the last scan alone",
+            )
 
     def _matches(self, op: Operation, questions: Sequence[Question], start: int) -> Sequence[LeakMatch]:
         answers = self._matching.match(op.connection, op.workspace, questions, op.now)
