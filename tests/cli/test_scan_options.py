@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -141,8 +142,10 @@ def test_a_report_is_written_without_a_standard_stream(further: list[str], close
 @pytest.mark.parametrize("further", [[], ["--jobs", "1"]])
 def test_an_error_that_cannot_be_told_is_no_finding(further: list[str], tmp_path: Path) -> None:
     run = shlex.join([sys.executable, "-m", "keyturn", "scan", *further, "absent"])
-    command = f"{run} 2>/dev/full"
-    assert subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, check=False).returncode == 2
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for environment in (buffered, {**buffered, "PYTHONUNBUFFERED": "1"}):
+        done = subprocess.run(["/bin/sh", "-c", f"{run} 2>/dev/full"], cwd=tmp_path, env=environment, check=False)
+        assert done.returncode == 2
 
 
 def ended(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[Any]:

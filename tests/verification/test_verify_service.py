@@ -1,4 +1,5 @@
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -8,6 +9,12 @@ from keyturn.keys import lookup, read_slots
 from keyturn.storage.nodes import Confirmation
 from keyturn.wire.policy import Restrictions
 from tests.verification.world import World
+
+if TYPE_CHECKING:
+    from keyturn.access.caller import Credentials
+    from keyturn.keys.callers import ProvenCaller
+    from keyturn.verify.model import Request
+    from keyturn.verify.replica import Replica
 
 
 def unknown_key() -> str:
@@ -251,6 +258,27 @@ async def test_a_pause_at_any_moment_of_a_decision_keeps_it_from_admitting(world
     for pause_at in range(1, looks + 1):  # noqa: B007 -- read by `boottime`
         looks = 0
         assert world.verify_now(issued.key) is None
+
+
+async def test_a_pause_after_reading_through_keeps_it_from_admitting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read before a process was stopped says nothing about what was revoked while it was."""
+    keyspace = await world.create_keyspace("strict", stale_after_seconds=2.0)
+    issued = await world.issue(keyspace)
+    await world.follow()
+    read = world.lookup.read_through
+    paused = 0.0
+
+    async def read_and_pause(credentials: "Credentials", request: "Request") -> "tuple[ProvenCaller, Replica]":
+        found = await read(credentials, request)
+        world.go_stale(paused)
+        return found
+
+    monkeypatch.setattr(world.lookup, "read_through", read_and_pause)
+    for paused, code in ((100.0, "UNAVAILABLE"), (2.0, "UNAVAILABLE"), (1.0, "VALID")):  # noqa: B007 -- read above
+        world.go_stale()
+        assert (await world.verify(issued.key)).code == code
 
 
 async def test_a_node_that_lost_the_log_serves_nothing_from_memory(world: World) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import sys
 
 from keyturn.errors import (
@@ -39,8 +39,10 @@ def exit_code_of(error: KeyturnError) -> int:
 def print_failure(error: KeyturnError) -> None:
     """Print an error for a person: lower case, no full stop, the hint on its own line."""
     where = f" ({error.field})" if error.field else ""
-    # Who cannot be told has the exit code still.
-    with contextlib.suppress(OSError):
+    try:
         print(f"error: {error.message.rstrip('.')}{where} [{error.code}]", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint.rstrip('.')}", file=sys.stderr)
+    except OSError:
+        # Who cannot be told has the exit code still, which what is not written yet would change at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from keyturn.errors import ForbiddenError, UnavailableError
+from keyturn.errors import ForbiddenError, StaleError, UnavailableError
 from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.tokenformat import sha256, version_id_of
 from keyturn.keys.callers import STALE_AFTER_SECONDS
@@ -243,8 +243,12 @@ class VerifyService:
     # --- the database ---------------------------------------------------------------------------------------------
 
     async def _read_through(self, credentials: Credentials, request: Request, *, explained: bool) -> VerifyResponse:
-        """Decide about caller and key as one snapshot has them."""
+        """Decide about caller and key as one snapshot has them; a snapshot that grew too old meanwhile admits nothing.
+
+        Raises StaleError, with nothing charged, when it did: this process was stopped for longer than the bound.
+        """
         self._proofs.require_plausible(credentials)
+        began = self._boottime()
         caller, view = await self._lookup.read_through(credentials, request)
         version, slow = self._locate(view, caller, request)
         if slow:
@@ -254,7 +258,11 @@ class VerifyService:
         admission = None
         if isinstance(verdict, Allowed) and not _is_free(request, verdict.version):
             admission = await self.charging.admit_later(request, verdict, now)
-        return self._finish(verdict, request, checks, now, admission)
+        if self._boottime() < began + _bound(caller, version):
+            return self._finish(verdict, request, checks, now, admission)
+        if admission is not None:
+            self.charging.undo(admission)
+        raise StaleError("what was read is too old to answer from", hint="ask again")
 
     # --- deciding and answering -----------------------------------------------------------------------------------
 
