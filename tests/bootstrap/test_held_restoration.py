@@ -14,6 +14,7 @@ from keyturn.bootstrap.restoration import back_up, restore
 from keyturn.config import Settings
 from keyturn.errors import GoneError, NotFoundError, UnauthenticatedError
 from keyturn.kernel.secret import Secret
+from keyturn.logins.assertions import SecretIdAssertion
 from keyturn.wire.access import CreateGrant, CreatePrincipal
 from keyturn.wire.logins import (
     ApproleBinding,
@@ -104,10 +105,10 @@ async def test_what_was_taken_away_of_held_things_stays_away(tmp_path: Path) -> 
             await application.vault.wraps.unwrap(Secret(made["wraps"][0].token))
         assert (await application.vault.wraps.unwrap(Secret(made["wraps"][1].token))).data == {"n": 1}
         logins = application.logins.logins
-        role_id = made["roles"]["kept"].role_id
+        ended, live = (SecretIdAssertion(made["roles"]["kept"].role_id, Secret(one.secret_id)) for one in made["ids"])
         with pytest.raises(UnauthenticatedError):
-            await logins.approle_login(role_id, Secret(made["ids"][0].secret_id))
-        assert (await logins.approle_login(role_id, Secret(made["ids"][1].secret_id))).token
+            await logins.login("approle", None, ended)
+        assert (await logins.login("approle", None, live)).token
         with pytest.raises(NotFoundError):
             await logins.roles.read(credentials, "approle", "gone")
         with pytest.raises(UnauthenticatedError):

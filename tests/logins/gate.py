@@ -20,7 +20,7 @@ from keyturn.bootstrap.logins import GuardedFetcher, all_tokens
 from keyturn.kernel.secret import Secret
 from keyturn.keys.authority import SystemTokens
 from keyturn.keys.tokens import TokenService
-from keyturn.logins.assertions import JwtAssertion
+from keyturn.logins.assertions import JwtAssertion, SecretIdAssertion
 from keyturn.logins.jwks import KeySets
 from keyturn.logins.service import LoginService
 from keyturn.logins.tokens import LoginTokens
@@ -119,7 +119,8 @@ class Gate:
     async def by_secret(self, role: LoginRoleInfo, secret: str | None, *, ip: str = OFFICE) -> LoginAnswer:
         """Log in by role-id and secret-id."""
         assert secret is not None
-        return await self.logins.approle_login(role.role_id, Secret(secret), ip=ip, request_id="req_1")
+        assertion = SecretIdAssertion(role.role_id, Secret(secret))
+        return await self.logins.login("approle", None, assertion, ip=ip, request_id="req_1")
 
     async def whoami(self, answer: LoginAnswer, *, ip: str = OFFICE) -> WhoAmI:
         """Use the token of a login."""

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from keyturn.access.caller import TokenOwner
     from keyturn.access.ports import TokenAuthority
 
-MANAGEMENT_TAG: Final = "mgmt"
 LOGIN_TAG: Final = "login"
 _LOGIN_START: Final = f"kt_{LOGIN_TAG}_"
 

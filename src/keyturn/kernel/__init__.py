@@ -1,7 +1,7 @@
 """Values and formats that everything else is built from; pure, and the sole user of system time and randomness.
 
     clock        boottime plus an offset learned from the database; RFC 3339 text
-    ids          sortable public ids, and the types that keep them apart
+    ids          sortable public ids
     secret       a value that does not print itself; the system CSPRNG; constant-time comparison
     tokenformat  the issued key: minting, shape and check, digest at rest
     envelope     sealed values: AES-256-GCM under a data key wrapped with AES-KWP

@@ -18,15 +18,7 @@ from typing import Final, NewType
 
 from keyturn.kernel.secret import BASE62, random_base62
 
-KeyId = NewType("KeyId", str)
 VersionId = NewType("VersionId", str)
-KeyspaceId = NewType("KeyspaceId", str)
-WorkspaceId = NewType("WorkspaceId", str)
-PrincipalId = NewType("PrincipalId", str)
-GrantId = NewType("GrantId", str)
-RoleId = NewType("RoleId", str)
-NodeId = NewType("NodeId", str)
-LeafId = NewType("LeafId", str)
 
 VERSION_ID_LENGTH: Final = 12
 

@@ -74,12 +74,6 @@ def load_keyspace(
     return None if row is None else _keyspace(row)
 
 
-def load_keyspace_by_id(connection: Connection, workspace: str, keyspace_id: str) -> Keyspace | None:
-    """Return a keyspace of the workspace by id, system ones too."""
-    row = connection.execute(_SELECTED.where(keyspace.c.workspace == workspace, keyspace.c.id == keyspace_id)).first()
-    return None if row is None else _keyspace(row)
-
-
 def list_keyspaces(connection: Connection, workspace: str, after: str, limit: int) -> Sequence[Keyspace]:
     """Return keyspaces in order of id, after the id given; never system ones."""
     rows = connection.execute(

@@ -154,20 +154,6 @@ class LoginService:
             )
             raise refused() from None
 
-    async def approle_login(
-        self,
-        role_id: str,
-        secret_id: Secret,
-        *,
-        method: str = "approle",
-        workspace: str | None = None,
-        ip: str | None = None,
-        request_id: str | None = None,
-    ) -> LoginAnswer:
-        """Log in by role-id and secret-id; see `login`."""
-        assertion = SecretIdAssertion(role_id, secret_id)
-        return await self.login(method, None, assertion, workspace=workspace, ip=ip, request_id=request_id)
-
     async def _tried(self, attempt: _Attempt) -> LoginAnswer:
         for _ in range(TRIES):
             now = self._database.clock.now()

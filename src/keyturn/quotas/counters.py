@@ -30,7 +30,6 @@ RECORDS_FIRST: Final = 254
 RECORDS_MAX: Final = 2**20
 ID_BYTES: Final = 40
 _HEADER: Final = struct.Struct(f"={len(MAGIC)}s{ID_BYTES}sQQ")
-_CELLS: Final = RECORD // 8
 _UNITS: Final = 5
 _SPENT: Final = 6
 _USED: Final = 7

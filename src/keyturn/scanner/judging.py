@@ -25,7 +25,6 @@ Owners: TypeAlias = "Callable[[Sequence[Finding]], Sequence[tuple[Certainty, Own
 
 BY_BASELINE: Final = "baseline"
 BY_COMMENT: Final = "comment"
-ALLOWED: Final = "allow"
 
 
 class Judges(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@
                       -> revisions up to HEAD_REVISION -> head row of the change log if there is none -> COMMIT
 
 Any number of processes may run it at once: one works, the others wait and find nothing to do.  Revisions only
-expand, so a database that is ahead of the program by one release still serves it; `schema_is_current` says so.
+expand, so a database that is ahead of the program by one release still serves it: see `require_current`.
 Alembic costs more start-up time than everything else of storage, so it is imported only when a revision has to run.
 """
 
@@ -91,11 +91,6 @@ def current_revision(connection: Connection) -> str | None:
         return None
     row = connection.execute(text("SELECT version_num FROM alembic_version")).first()
     return None if row is None else str(row[0])
-
-
-def schema_is_current(connection: Connection) -> bool:
-    """Tell whether this program can serve the database: it has every revision the program knows, or more."""
-    return _is_current(current_revision(connection))
 
 
 def pending(connection: Connection) -> list[str]:

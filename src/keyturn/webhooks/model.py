@@ -11,7 +11,6 @@ DELETED: Final = "deleted"
 
 ASKED: Final = "asked"
 GONE: Final = "gone"
-FAILING: Final = "failing"
 
 
 @dataclass(frozen=True, slots=True)

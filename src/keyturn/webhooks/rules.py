@@ -28,7 +28,6 @@ RETRY_AFTER_SECONDS_MAX: Final = 86_400.0
 JITTER: Final = 0.2
 PAUSE_AFTER_SECONDS: Final = 5 * 86_400.0
 EXCERPT_LENGTH_MAX: Final = 256
-ERROR_LENGTH_MAX: Final = 200
 
 _TOLD_OUTCOMES: Final = {"system.alarm": "failed"}
 

@@ -11,11 +11,7 @@ from typing import Literal
 
 import msgspec
 
-DigestKind = Literal["blake2b", "bcrypt", "argon2"]
-"""`blake2b` is keyed BLAKE2b-256(pepper, SHA-256(presented)); the others are slow foreign digests."""
-
 KeyState = Literal["active", "disabled", "revoked"]
-KeyspaceState = Literal["active", "disabled"]
 VersionState = Literal["pending", "current", "previous", "suspended", "revoked", "compromised", "destroyed"]
 
 
@@ -137,6 +133,7 @@ class VersionRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     number: int
     state: str
     digest_kind: str
+    """`blake2b`: keyed BLAKE2b-256(pepper, SHA-256(presented)); else `bcrypt` or `argon2`, slow foreign digests."""
     digest: bytes
     pepper: int = 0
     valid_until: float | None = None

@@ -14,7 +14,6 @@ _TEXT = rf"^{_PRINTABLE}*(?!\n)$"
 
 HolderName = Annotated[str, Meta(min_length=1, max_length=256, pattern=_TEXT)]
 Note = Annotated[str, Meta(max_length=256, pattern=_TEXT)]
-PeriodName = Annotated[str, Meta(min_length=1, max_length=16, pattern=r"^[0-9a-zW-]+(?!\n)$")]
 
 
 class TopUp(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
