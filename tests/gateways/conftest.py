@@ -18,7 +18,7 @@ def application() -> Iterator[int]:
         yield port
 
 
-@pytest.fixture(scope="module", params=sorted(STARTERS))
+@pytest.fixture(scope="session", params=sorted(STARTERS))
 def gateway(request: pytest.FixtureRequest, control: Control, application: int) -> Iterator[Gateway]:
     """Each gateway in turn, with the configuration that is shipped."""
     name: str = request.param

@@ -43,7 +43,7 @@ def program(name: str) -> str | None:
 
 def absence(name: str) -> str | None:
     """Say why a gateway cannot be tried here; None when it can."""
-    return None if program(name) else f"{name} is not installed; .ci/run installs it"
+    return None if program(name) else f"{name} is not installed; `make test` and .ci/run install what they can"
 
 
 def start_nginx(gateway: Gateway, keyturn: int, application: int, token: str) -> None:
