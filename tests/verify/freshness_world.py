@@ -72,6 +72,7 @@ class World:
         self.nodes: list[Node] = []
         self.head_before_write = False
         self.checks_again = True
+        self.decides_again = True
 
     def revoked(self) -> frozenset[str]:
         return frozenset(revocation.key for revocation in self.revocations)
@@ -156,11 +157,12 @@ class World:
             node.verifications.append(Verification(revocation.key, self.now, admits))
 
     def finish(self, node: Node, verification: Verification) -> None:
-        """Freshness is checked again, and only then is the key admitted; nothing broken may have been promised."""
+        """Decide by what was applied meanwhile, check freshness again, admit; nothing promised may be broken by it."""
         node.verifications.remove(verification)
         keyspace = verification.key.partition("-")[0]
+        still = not self.decides_again or verification.key not in node.revoked
         again = not self.checks_again or node.freshness.fresh(self.now, STALE_AFTER[keyspace])
-        if not (verification.admits and again):
+        if not (verification.admits and still and again):
             return
         for revocation in self.revocations:
             if revocation.key == verification.key:

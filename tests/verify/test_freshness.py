@@ -379,6 +379,25 @@ def test_a_pause_between_deciding_and_answering_admits_nothing(checks_again: boo
             world.finish(node, node.verifications[0])
 
 
+@pytest.mark.parametrize("decides_again", [True, False])
+def test_a_decision_that_news_overtook_is_made_again(decides_again: bool) -> None:  # noqa: FBT001
+    """A node that is fresh by what it applied since says nothing about a decision from before."""
+    world = World(Freshness)
+    world.decides_again = decides_again
+    node = ready(world)
+    world.revoke("strict")
+    world.receive(node, world.revocations[0])
+    world.follow(node)
+    world.follow(node)
+    world.now += STALE_AFTER["strict"]
+    confirm_at_once(world, node)
+    if decides_again:
+        world.finish(node, node.verifications[0])
+    else:
+        with pytest.raises(AssertionError, match="admitted after effective_by"):
+            world.finish(node, node.verifications[0])
+
+
 @pytest.mark.parametrize("head_before_write", [False, True])
 def test_a_node_back_from_the_dead_is_seen_by_the_registry_or_sees_the_revocation(
     head_before_write: bool,  # noqa: FBT001 -- both must be shown

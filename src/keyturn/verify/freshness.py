@@ -54,8 +54,9 @@ _NOTHING: Final = Extension(-inf, 0.0, "", -1)
 class Freshness:
     """The freshness of one node.
 
-    `fresh` is asked before a decision and again after it, so that a pause in between cannot admit.  Every method
-    but `fresh` and `remaining` is for the one task that follows the log; those two may be asked from any thread.
+    `fresh` is asked before a decision and again after it, so that a pause in between cannot admit.  It speaks for
+    what is applied when it is asked: a decision that news overtook in between is made again first.  Every method but
+    `fresh` and `remaining` is for the one task that follows the log; those two may be asked from any thread.
     """
 
     __slots__ = ("_active", "_applied", "_log_id", "_newest_sent", "_resync_needed", "_waiting")
