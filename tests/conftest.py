@@ -19,10 +19,14 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure() -> None:
-    """Take nothing of how this run was started: a shell lets what it starts in the background ignore some signals.
+    """Take nothing of how this run was started.
 
-    What a program handles is back at its default in the programs it starts, what it ignores stays ignored.
+    A shell lets what it starts in the background ignore some signals, and what a program ignores stays ignored in the
+    programs it starts; what it handles is back at its default.  Without a buffer, programs fail elsewhere than users'
+    do; and without compiled modules each would compile hundreds first.
     """
+    for name in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):
+        os.environ.pop(name, None)
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number is signal.SIGINT else lambda *_: None)

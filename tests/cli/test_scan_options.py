@@ -148,5 +148,13 @@ def test_an_error_that_cannot_be_told_is_no_finding(further: list[str], tmp_path
         assert done.returncode == 2
 
 
+@pytest.mark.parametrize("further", [[], ["--jobs", "1"], ["--no-cache"]])
+def test_a_report_that_cannot_be_told_is_a_failure_and_no_finding(further: list[str], tmp_path: Path) -> None:
+    (tmp_path / "clean.txt").write_text("nothing")
+    run = shlex.join([sys.executable, "-m", "keyturn", "scan", *further, "clean.txt"])
+    for full in (">/dev/full", ">/dev/full 2>&1"):
+        assert subprocess.run(["/bin/sh", "-c", f"{run} {full}"], cwd=tmp_path, check=False).returncode == 2
+
+
 def ended(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[Any]:
     return subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, check=False)

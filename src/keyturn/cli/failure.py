@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -39,10 +40,22 @@ def exit_code_of(error: KeyturnError) -> int:
 def print_failure(error: KeyturnError) -> None:
     """Print an error for a person: lower case, no full stop, the hint on its own line."""
     where = f" ({error.field})" if error.field else ""
-    try:
+    # Who cannot be told has the exit code still.
+    with contextlib.suppress(OSError):
         print(f"error: {error.message.rstrip('.')}{where} [{error.code}]", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint.rstrip('.')}", file=sys.stderr)
-    except OSError:
-        # Who cannot be told has the exit code still, which what is not written yet would change at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def flush_streams() -> None:
+    """Write out what was printed; a stream that takes no more is given up.
+
+    The interpreter would try again at its end, and end with 120 in place of the exit code.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:  # as it is for who was started without one
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from keyturn import __version__
-from keyturn.cli.failure import exit_code_of, print_failure
+from keyturn.cli.failure import exit_code_of, flush_streams, print_failure
 from keyturn.errors import KeyturnError
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -115,5 +115,6 @@ def main(argv: list[str] | None = None) -> int:
     else:
         code = result if isinstance(result, int) else 0
     if argv is None:
+        flush_streams()
         sys.exit(code)
     return code

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-import os
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -35,7 +35,8 @@ def run(options: ScanOptions) -> int:
         print_failure(error)
         return FAILED
     except Exception as error:  # noqa: BLE001 -- a traceback would end with 1, which says that the scan was done
-        print(f"error: the scan failed: {type(error).__name__} in the scanner [internal]", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"error: the scan failed: {type(error).__name__} in the scanner [internal]", file=sys.stderr)
         return FAILED
 
 
@@ -110,9 +111,6 @@ def show(report: Report, options: ScanOptions) -> None:
 
 def _print(text: str) -> None:
     """Print, and mind no reader who had enough: what was found is told by the exit code."""
-    try:
+    with contextlib.suppress(BrokenPipeError):
         sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Or the interpreter would try again at its end, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
