@@ -34,6 +34,19 @@ def test_the_check_of_a_routable_token_is_over_the_prefix_too(prefix: str) -> No
     assert not check.verify(token.replace(prefix, "x" + prefix[1:]).encode())
 
 
+@pytest.mark.parametrize("kind", ["SU", "SA", "SO", "SX"])
+def test_the_check_of_a_seed_of_nats_is_over_its_kind_too(kind: str) -> None:
+    check = CHECKSUMS["nkey"]
+    body = expand(kind + "{{base32:52}}", kind)
+    seed = body + check.check_of(body)
+    raw = base64.b32decode(seed + "=" * 6)
+    assert len(raw) == 36
+    assert check.verify(seed.encode())
+    assert not check.verify(seed.replace(kind, "SN").encode())
+    assert not check.verify(seed[:-1].encode())
+    assert not check.verify(seed.lower().encode())
+
+
 @pytest.mark.parametrize("name", sorted(CHECKSUMS))
 def test_no_text_makes_a_check_fail_in_another_way_than_by_saying_no(name: str) -> None:
     """What is verified comes from foreign files, and may be anything that a pattern takes."""

@@ -88,8 +88,8 @@ class Texts:
             text = binaries.strings(data[: binaries.MEDIA_EDGE] + b"\0" + data[-binaries.MEDIA_EDGE :])
         else:
             text = b"".join(_strings(_cut(data)))
-        if text:
-            yield self._document(text, replace(where, contexts=where.contexts | _BINARY, lines=()))
+        # One without strings is a document too: its name may tell that it is a key.
+        yield self._document(text, replace(where, contexts=where.contexts | _BINARY, lines=()))
 
     def _text(self, data: Bytes, where: Where, head: bytes) -> Iterator[Document]:
         if scripts.is_client_bundle(where.name if where.members else self._root.path, head):

@@ -6,6 +6,7 @@ Each names its source.  `verify` gets the whole secret; `check_of` what stands b
 from __future__ import annotations
 
 import base64
+import binascii
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _NATS: Final = b"hbGciOiJlZDI1NTE5"
 """How the header says `alg` is `ed25519`, as that of NATS alone does."""
+_NKEY_BYTES: Final = 36
 _PUBLIC_CLAIMS: Final = frozenset({"operator", "account", "activation"})
 
 
@@ -105,6 +107,28 @@ def _verify_matrix(secret: bytes) -> bool:
     return text[-6:] == _matrix_check(text[:-6])
 
 
+def _nkey_check(token: str) -> str:
+    """CRC-16 of the 34 bytes before it, of which one stands for what the key is of; it ends the last base32 digits.
+
+    Source: nats-io/nkeys, `strkey.go` and `crc16.go`: XMODEM, least significant byte first, base32 without padding.
+    Two bits of the check stand in the digit before it, so that a sample has to be made anew from its first 54 digits.
+    """
+    raw = base64.b32decode(token[:54] + "AA")[:34]
+    return base64.b32encode(_nkey_signed(raw)).decode().rstrip("=")[54:]
+
+
+def _nkey_signed(raw: bytes) -> bytes:
+    return raw + binascii.crc_hqx(raw, 0).to_bytes(2, "little")
+
+
+def _verify_nkey(secret: bytes) -> bool:
+    try:
+        raw = base64.b32decode(secret + b"=" * (-len(secret) % 8))
+    except binascii.Error:
+        return False
+    return len(raw) == _NKEY_BYTES and _nkey_signed(raw[:-2]) == raw
+
+
 def _is_no_public_claim(token: bytes) -> bool:
     """Tell whether a signed token may let somebody in: what NATS signs about operators and accounts is for all to see.
 
@@ -133,5 +157,6 @@ CHECKSUMS: Final[dict[str, Checksum]] = {
     "grafana": Checksum(_verify_grafana, _grafana_check),
     "jwt": Checksum(_is_no_public_claim, lambda _: ""),
     "matrix": Checksum(_verify_matrix, _matrix_check),
+    "nkey": Checksum(_verify_nkey, _nkey_check),
 }
 """Every checksum by the name that rules use."""
