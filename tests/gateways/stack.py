@@ -155,6 +155,12 @@ class Gateway:
         bearer = [] if key is None else [("Authorization", f"Bearer {key}")]
         return self.request("GET", path, [*bearer, *headers])
 
+    def over_http2(self, path: str, *headers: tuple[str, str]) -> httpx.Response:
+        """Send a request as HTTP/2 from its first byte on; raises httpx.TransportError where that is not spoken."""
+        with httpx.Client(http1=False, http2=True, trust_env=False, timeout=120) as client:
+            site = f"http://127.0.0.1:{self.port}/"
+            return client.get(site, headers=list(headers), extensions={"target": path.encode()})
+
     def log(self) -> str:
         return "\n".join(path.read_text(errors="replace") for path in sorted(self.folder.glob("*.log")))
 

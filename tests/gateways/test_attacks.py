@@ -1,5 +1,6 @@
 """What a client tries against the shipped configurations, each run by its real program."""
 
+import httpx
 import pytest
 
 from keyturn.http.identity import IDENTITY_HEADERS
@@ -72,6 +73,22 @@ def test_no_upgrade_opens_a_tunnel_past_the_check(gateway: Gateway, control: Con
     assert answer.status_code in {200, 400, 403}
     if answer.status_code == 200:
         assert "upgrade" not in seen_headers(answer)
+
+
+def test_http_2_is_checked_as_http_1_is(gateway: Gateway, control: Control) -> None:
+    issued = control.issue(scopes=["invoices:read"])
+    bearer = ("Authorization", f"Bearer {issued['key']}")
+    if gateway.name in {"apache2", "nginx"}:
+        with pytest.raises(httpx.TransportError):
+            gateway.over_http2("/", bearer)
+        return
+    assert gateway.over_http2("/").status_code == 401
+    for path in ("/orders/1", "/x/../orders/1", "//orders/1", "/%6frders/1", "/orders;a=b/1"):
+        assert gateway.over_http2(path, bearer, ("X-Keyturn-Options", "keyspace=orders")).status_code in {400, 403}
+    forged = [("X-Keyturn-Owner", "forged"), ("X-Keyturn-Plan", "forged"), ("X.Keyturn.Owner", "forged")]
+    answer = gateway.over_http2("/", bearer, *forged)
+    assert seen_headers(answer)["x-keyturn-key-id"] == [issued["id"]]
+    assert "forged" not in answer.text
 
 
 def test_a_websocket_needs_a_key(gateway: Gateway, control: Control) -> None:
