@@ -51,7 +51,7 @@ async def _issue(application: Application) -> str:
 
 
 async def _verdict(application: Application, key: str) -> str:
-    answer = await application.verification.verify(_admin(application.settings), VerifyRequest(key=key))
+    answer = await application.verification.service.verify(_admin(application.settings), VerifyRequest(key=key))
     return answer.code
 
 
@@ -92,18 +92,18 @@ async def test_usage_counted_last_is_written_before_the_stop_ends(settings: Sett
         key = await _issue(application)
         for _ in range(3):
             await _verdict(application, key)
-    assert application.usage_collector.written == application.usage_collector.counted >= 3
-    assert application.usage_collector.lost == 0
+    assert application.verification.usage.written == application.verification.usage.counted >= 3
+    assert application.verification.usage.lost == 0
 
 
 async def test_a_node_that_the_registry_forgot_registers_and_loads_again(settings: Settings) -> None:
     """A node that is not registered is not waited for, so it may not go on as it was."""
     async with _running(settings) as application:
         key = await _issue(application)
-        loads = application.replication.replica.counts().resyncs
+        loads = application.verification.replication.replica.counts().resyncs
         await application.database.write(lambda transaction: transaction.connection.execute(delete(node)))
-        await _until(lambda: application.replication.replica.counts().resyncs > loads)
-        await _until(lambda: application.replication.freshness.fresh(application.clock.boottime(), 60))
+        await _until(lambda: application.verification.replication.replica.counts().resyncs > loads)
+        await _until(lambda: application.verification.replication.freshness.fresh(application.clock.boottime(), 60))
         await _until_async(lambda: application.database.read(_nodes))
         assert await application.database.read(_nodes) == [application.node]
         assert await _verdict(application, key) == "VALID"
@@ -114,14 +114,14 @@ async def test_a_new_log_is_followed_from_a_new_snapshot(settings: Settings) -> 
         key = await _issue(application)
         renamed = update(change_head).values(log_id="log_other")
         await application.database.write(lambda transaction: transaction.connection.execute(renamed))
-        await _until(lambda: application.follower.log_id == "log_other")
-        await _until(lambda: application.replication.freshness.fresh(application.clock.boottime(), 60))
+        await _until(lambda: application.verification.follower.log_id == "log_other")
+        await _until(lambda: application.verification.replication.freshness.fresh(application.clock.boottime(), 60))
         assert await _verdict(application, key) == "VALID"
 
 
 async def test_a_jump_of_time_leaves_an_alarm_in_the_audit_log(settings: Settings) -> None:
     async with _running(settings) as application:
-        application.replication.time_jumps += 1
+        application.verification.replication.time_jumps += 1
 
         def alarms(connection: Connection) -> list[bytes | None]:
             return list(
@@ -155,7 +155,7 @@ async def test_a_database_that_is_away_is_named_but_does_not_take_a_fresh_node_o
 ) -> None:
     """Else a failover of the database would take every node out of the balancer at once."""
     async with _running(settings) as application:
-        await _until(lambda: application.replication.freshness.fresh(application.clock.boottime(), 60))
+        await _until(lambda: application.verification.replication.freshness.fresh(application.clock.boottime(), 60))
         observation = Observation(application)
         away = AsyncMock(side_effect=StorageError("the database did not answer"))
         monkeypatch.setattr(application.database, "read", away)

@@ -3,7 +3,6 @@ import pytest
 from keyturn.bootstrap.limiting import limiter_checks, limiter_families, make_limiter, start_limiter, stop_limiter
 from keyturn.config import Settings
 from keyturn.errors import ConfigError
-from keyturn.kernel.clock import Clock
 from keyturn.kernel.secret import Secret
 from keyturn.storage.valkey import ValkeyLimiter
 from keyturn.telemetry.metrics import Metrics
@@ -16,7 +15,7 @@ DEMAND = LimitDemand(LimitRule("burst", 5, 60), "wsp_one", "key/key_one/burst", 
 
 
 def _limiter(url: str | None = None) -> Limiter:
-    return make_limiter(Settings(valkey_url=None if url is None else Secret(url)), Clock(0.0))
+    return make_limiter(Settings(valkey_url=None if url is None else Secret(url)))
 
 
 def _scrape(limiter: Limiter) -> str:

@@ -63,7 +63,7 @@ class Story:
 
     async def verdict(self, application: Application, name: str) -> str:
         request = VerifyRequest(key=self.keys[name][1])
-        return str((await application.verification.verify(self.credentials, request)).code)
+        return str((await application.verification.service.verify(self.credentials, request)).code)
 
 
 NAMES = (
@@ -216,7 +216,7 @@ async def test_what_was_taken_away_after_the_backup_stays_away(story: Story, tar
         }
         credentials = story.credentials
         scoped = VerifyRequest(key=story.keys["kept"][1], scopes="orders:read")
-        assert (await application.verification.verify(credentials, scoped)).plan == "basic"
+        assert (await application.verification.service.verify(credentials, scoped)).plan == "basic"
         assert (await application.plans.show(credentials, "basic")).owners == 1
         shown = await application.keys.show(credentials, story.keys["overlapped"][0])
         assert shown.versions[0].valid_until is not None

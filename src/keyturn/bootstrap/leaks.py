@@ -17,8 +17,6 @@ from keyturn.leaks.reporters import Reporters
 from keyturn.leaks.responding import Responder
 from keyturn.leaks.service import LeakService
 from keyturn.telemetry.metrics import Family, Sample, counter, gauge
-from keyturn.vault.approvals import ApprovalService
-from keyturn.vault.fingerprints import Fingerprints
 from keyturn.vault.writing import Writing
 from keyturn.webhooks.guard import SETTING as WEBHOOK_SETTING
 from keyturn.wire.certainty import Certainty
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from keyturn.access.door import Door, UnauthenticatedSink
+    from keyturn.bootstrap.vault import VaultParts
     from keyturn.config import Settings
     from keyturn.storage.keyring import Keyring
 
@@ -75,12 +74,17 @@ class LeakParts:
 
 
 def open_leaks(
-    settings: Settings, door: Door, keyring: Keyring, node: str, unauthenticated: UnauthenticatedSink
+    settings: Settings,
+    door: Door,
+    keyring: Keyring,
+    node: str,
+    unauthenticated: UnauthenticatedSink,
+    vault: VaultParts,
 ) -> LeakParts:
-    """Wire what a worker has for leaks together."""
-    database, fingerprints, approvals = door.database, Fingerprints(keyring), ApprovalService(door)
-    boottime = database.clock.boottime
-    matching = Matching(keyring, fingerprints)
+    """Wire what a worker has for leaks together; decoys are secrets of the vault."""
+    database, boottime = door.database, door.database.clock.boottime
+    matching = Matching(keyring, vault.fingerprints)
+    writing = Writing(keyring, vault.fingerprints, vault.approvals)
     service = LeakService(door, matching)
     fetcher = GuardedFetcher(settings.webhook_allow, setting=WEBHOOK_SETTING)
     return LeakParts(
@@ -90,7 +94,7 @@ def open_leaks(
         intakes=IntakeService(door, fetcher),
         reporters=Reporters(database, service, fetcher, unauthenticated, boottime),
         possession=PossessionService(database, matching, service, boottime, is_open=settings.leaked_keys == "open"),
-        decoys=DecoyService(door, keyring, Writing(keyring, fingerprints, approvals), approvals),
+        decoys=DecoyService(door, keyring, writing, vault.approvals),
         decoy_watch=DecoyWatch(database, node),
     )
 

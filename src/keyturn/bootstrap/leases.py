@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Leases:
+class LeaseParts:
     """What a worker has for credentials made on demand."""
 
     sources: SourceService
@@ -47,18 +47,18 @@ class Leases:
         yield counter("keyturn_lease_failures", "Rounds of the dispatcher that failed.", health.failures)
 
 
-def open_leases(door: Door, keyring: Keyring, node: str, allowed: Sequence[Network] = ()) -> Leases:
+def open_leases(door: Door, keyring: Keyring, node: str, allowed: Sequence[Network] = ()) -> LeaseParts:
     """Wire the leases of a worker together; sources may be on the internet and in `allowed` networks."""
     connectors = GuardedConnectors(InstalledConnectors(), allowed)
     endings = Endings(door.database, keyring, connectors, Timing())
-    return Leases(
+    return LeaseParts(
         sources=SourceService(door, keyring, connectors),
         leases=LeaseService(door, keyring, connectors, endings),
         dispatcher=LeaseDispatcher(door.database, endings, node),
     )
 
 
-def backlog_families(connection: Connection, now: float) -> Iterator[Family]:
+def lease_families(connection: Connection, now: float) -> Iterator[Family]:
     """What the database tells a scrape of leases."""
     states, lag = lease_store.backlog(connection, now)
     samples = [Sample("", {"state": state}, count) for state, count in sorted(states.items())]

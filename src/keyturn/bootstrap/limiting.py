@@ -18,17 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from keyturn.config import Settings
-    from keyturn.kernel.clock import Clock
     from keyturn.storage.valkey import LimitMeter, ValkeyLimiter
     from keyturn.verify.spending import Limiter
 
 
-def make_limiter(settings: Settings, clock: Clock) -> Limiter:
+def make_limiter(settings: Settings) -> Limiter:
     """Make the limiter that these settings ask for; nothing is opened before `start_limiter`.
 
     Raises ConfigError when the address of Valkey is none.
     """
-    del clock  # the store's own time counts, and in memory that of the call
     if settings.valkey_url is None:
         return LocalLimiter()
     from keyturn.storage.valkey import ValkeyLimiter

@@ -138,13 +138,13 @@ def build_gate(application: Application) -> Gate:
         public=[*health.ROUTES, *documents.ROUTES, *introspection.ROUTES],
     )
     lane = VerifyLane(
-        application.verification,
+        application.verification.service,
         trusted_proxies=settings.trusted_proxies,
         draining=application.draining,
         observe=application.metrics.verify.observe,
     )
     forward_auth = ForwardAuthLane(
-        application.verification,
+        application.verification.service,
         trusted_proxies=settings.trusted_proxies,
         draining=application.draining,
         observe=application.metrics.verify.observe,
@@ -153,7 +153,7 @@ def build_gate(application: Application) -> Gate:
         UnkeyOperations(
             application.keyspaces,
             application.keys,
-            application.verification,
+            application.verification.service,
             application.quotas,
             application.named_limits,
             application.clock,

@@ -32,6 +32,7 @@ class VaultParts:
     wraps: WrapService
     sharing: SharingService
     reader: SecretReader
+    fingerprints: Fingerprints
 
     def services(self) -> dict[str, object]:
         """What routes may ask for by name."""
@@ -69,6 +70,7 @@ def open_vault(
         wraps=wraps,
         sharing=SharingService(door, reader, wraps, approvals),
         reader=reader,
+        fingerprints=fingerprints,
     )
 
 

@@ -46,7 +46,7 @@ def open_vault_edge(application: Application, monitor: Monitor) -> VaultEdge:
         LoginOperations(logins).table(),
         TokenOperations(logins, application.tokens, application.access).table(),
         ApproleOperations(logins, application.access.principals, places).table(),
-        LeaseOperations(application.lease_parts.leases, places).table(),
+        LeaseOperations(application.leases.leases, places).table(),
         wrapping.table(),
     )
     return VaultEdge(

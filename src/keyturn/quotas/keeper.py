@@ -26,11 +26,12 @@ from keyturn.quotas.exchange import UNIT_BLOCKS, Ask, exchange, settle, sweep
 from keyturn.quotas.holding import NO_CELL, Holding, numbers
 from keyturn.quotas.model import account_id
 from keyturn.storage import election
+from keyturn.storage.rounds import quietly
 from keyturn.verify.spending import Reservation
 from keyturn.wire.verification import QuotaReport
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from keyturn.kernel.clock import Clock
@@ -52,6 +53,7 @@ ORPHANS_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 5.0
 TRIES_MAX: Final = 100
 ELECTION: Final = "quotas"
+FAILING: Final = "quotas cannot be looked after"
 
 _log = structlog.get_logger("keyturn")
 _Charged = list[tuple[Holding, int]]
@@ -466,7 +468,7 @@ class QuotaKeeper:
                 async with asyncio.timeout(TICK_SECONDS):
                     await self._wake.wait()
             self._wake.clear()
-            await _guarded(self.tick)
+            await quietly(FAILING, self.tick)
             if self._boottime() < self._failed_until:
                 await asyncio.sleep(FAILED_SECONDS)
 
@@ -474,21 +476,11 @@ class QuotaKeeper:
         orphans_at = self._boottime() + ORPHANS_SECONDS
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            while await _guarded(self.sweep):
+            while await quietly(FAILING, self.sweep):
                 pass
             if self._boottime() >= orphans_at:
                 orphans_at = self._boottime() + ORPHANS_SECONDS
-                await _guarded(self.settle_orphans)
-
-
-async def _guarded(work: Callable[[], Awaitable[object]]) -> object:
-    try:
-        return await work()
-    except KeyturnError as error:
-        _log.warning("quotas cannot be looked after", reason=str(error))
-    except Exception as error:  # noqa: BLE001 -- a loop does not end for one failure
-        _log.error("quotas cannot be looked after", exc_info=error)
-    return None
+                await quietly(FAILING, self.settle_orphans)
 
 
 def _exchange_unit(node: str, asks: list[Ask], transaction: Transaction) -> list[Answer]:

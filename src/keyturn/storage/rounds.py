@@ -2,12 +2,13 @@
 
 run      a round every so often, and at once when woken
 attempt  do one thing; what fails is counted and logged, and is not raised
+quietly  the same of what has no rounds
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _log = structlog.get_logger("keyturn")
+
+T = TypeVar("T")
 
 
 class Rounds:
@@ -53,11 +56,24 @@ class Rounds:
 
     async def attempt(self, work: Callable[[], Awaitable[object]]) -> None:
         """Do `work` once; an error is counted and logged."""
-        try:
-            await work()
-        except KeyturnError as error:
-            self.failures += 1
-            _log.warning(self._failing, code=error.code, reason=error.message)
-        except Exception as error:  # noqa: BLE001 -- the rounds must outlive our own bugs
-            self.failures += 1
-            _log.error(self._failing, exc_info=error)
+        await quietly(self._failing, work, failed=self._count)
+
+    def _count(self) -> None:
+        self.failures += 1
+
+
+async def quietly(
+    failing: str, work: Callable[[], Awaitable[T]], *, failed: Callable[[], None] | None = None
+) -> T | None:
+    """Do `work` once; an error is not raised but logged as `failing`, told to `failed`, and answered with None."""
+    try:
+        return await work()
+    except KeyturnError as error:
+        _log.warning(failing, code=error.code, reason=error.message)
+    except TimeoutError:
+        _log.warning(failing, reason="it took too long")
+    except Exception as error:  # noqa: BLE001 -- whoever goes on must outlive our own bugs
+        _log.error(failing, exc_info=error)
+    if failed is not None:
+        failed()
+    return None

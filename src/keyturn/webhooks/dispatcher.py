@@ -322,10 +322,5 @@ def _disable(transaction: Transaction, endpoint: Endpoint, reason: str) -> None:
     transaction.append(Entry(endpoint.workspace, ChangeKind.WEBHOOK, endpoint.id, leaf.row()))
 
 
-def backlog(connection: Connection) -> tuple[int, float | None]:
-    """Return how many deliveries wait, and when the event of the oldest happened."""
-    return delivery_store.backlog(connection)
-
-
 def _random() -> float:
     return int.from_bytes(random_bytes(4)) / 2**32
