@@ -22,7 +22,7 @@ from keyturn.scanner.ruleset.model import HELD_WORD
 from keyturn.wire.certainty import Certainty
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from keyturn.scanner.contents.budget import Budget
     from keyturn.scanner.engine.detect import Engine
@@ -93,9 +93,12 @@ def certainty_of(rule: Rule) -> Certainty:
 
 
 def _examine_text(document: Document, engine: Engine, budget: Budget) -> Iterator[Hit | Notice]:
+    from keyturn.scanner.decoding.pictures import pictures
+
     data, path = document.data, "!".join((document.path, *document.members))
-    found = [_found(data, one) for one in engine.detect(data, path, document.commit)]
-    in_layers, cut = _in_layers(document, engine, budget, path)
+    passed = pictures(data)
+    found = [_found(data, one) for one in engine.detect(data, path, document.commit, passed)]
+    in_layers, cut = _in_layers(document, engine, budget, path, passed)
     found += in_layers
     if found:
         yield from _hits(document, found, engine.ruleset.inline_allow)
@@ -103,7 +106,9 @@ def _examine_text(document: Document, engine: Engine, budget: Budget) -> Iterato
         yield Notice(Problem.BOUND, path, "holds more encoded text than is decoded; the rest of it was not scanned")
 
 
-def _in_layers(document: Document, engine: Engine, budget: Budget, path: str) -> tuple[list[_Found], bool]:
+def _in_layers(
+    document: Document, engine: Engine, budget: Budget, path: str, passed: Sequence[tuple[int, int]]
+) -> tuple[list[_Found], bool]:
     """Return what is found in what is encoded, and whether a bound kept some of it from being decoded."""
     from keyturn.scanner.decoding.layers import decoded
 
@@ -112,7 +117,7 @@ def _in_layers(document: Document, engine: Engine, budget: Budget, path: str) ->
     waiting: list[tuple[Bytes, tuple[int, int] | None, tuple[str, ...]]] = [(document.data, None, ())]
     while waiting:
         data, region, encodings = waiting.pop()
-        for layer in decoded(data, budget):
+        for layer in decoded(data, budget, () if region else passed):
             cut |= layer.cut
             where = region or (layer.start, layer.end)
             names = (*encodings, layer.encoding)

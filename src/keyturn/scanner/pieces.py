@@ -5,11 +5,12 @@ Whatever goes wrong in one document is a notice about that document, and the res
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
 from keyturn.errors import KeyturnError
+from keyturn.scanner.contents.budget import Budget
 from keyturn.scanner.examination import Hit, examine
 from keyturn.scanner.model import Document, Notice, Problem
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 Task: TypeAlias = tuple[Any, tuple[int, int]]
 """A batch, and which share of each of its documents."""
+
+_BUDGET: Final = Budget()
 
 
 class Yielded(msgspec.Struct):
@@ -52,13 +55,11 @@ def scan_documents(documents: Iterable[Document | Notice], engine: Engine, share
 
 def scan_document(document: Document, engine: Engine, found: Yielded, share: tuple[int, int] = (0, 1)) -> None:
     """Scan one document, or a share of its parts; a fault of ours in it becomes a notice."""
-    from keyturn.scanner.contents.budget import Budget
-
     if share[0] == 0:
         found.documents += 1
         found.bytes += len(document.data)
     try:
-        for one in examine(document, engine, Budget(), share):
+        for one in examine(document, engine, _BUDGET, share):
             if isinstance(one, Notice):
                 found.notices.append(one)
             else:

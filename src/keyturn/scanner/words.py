@@ -15,6 +15,8 @@ from keyturn.scanner.model import Detection
 from keyturn.scanner.ruleset.model import HELD_WORD
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from keyturn.scanner.model import Bytes
 
 
@@ -32,7 +34,9 @@ class WordEngine(Engine):
         """Return an engine of the same rules for another thread."""
         return WordEngine(self._engine.clone())
 
-    def detect(self, data: Bytes, path: str = "", commit: str = "") -> list[Detection]:
+    def detect(
+        self, data: Bytes, path: str = "", commit: str = "", passed: Sequence[tuple[int, int]] = ()
+    ) -> list[Detection]:
         """Return what the rules find, and after it the words, each with all of it as the secret."""
-        found = self._engine.detect(data, path, commit)
+        found = self._engine.detect(data, path, commit, passed)
         return [*found, *(Detection(HELD_WORD, start, end, start, end) for start, end in words(data))]

@@ -388,7 +388,7 @@ def test_an_ordinary_text_loads_nothing_that_opens_archives() -> None:
     program = (
         "import sys; from keyturn.scanner.contents.opening import open_document as o;"
         "from keyturn.scanner.contents.budget import Budget; from keyturn.scanner.model import Document as D;"
-        "list(o(D(b'key = 1\\n', 'a.py'), Budget()));"
+        "[list(o(D(b'key = 1\\n', name), Budget())) for name in ('a.py', 'a.js', 'a.css')];"
         "print({'lzma', 'bz2', 'zipfile', 'backports.zstd', 'keyturn.scanner.contents.unwrapping'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)

@@ -10,6 +10,8 @@ HEAD: Final = 4096
 """How many bytes are looked at."""
 SUSPECT: Final = frozenset(b"PB!7RCM(]\x1f\xfd\xed\xfe\xff") | frozenset(range(0x50, 0x60))
 """First bytes of what is no plain text although no zero follows soon."""
+SCRIPTS: Final = (".js", ".mjs", ".cjs", ".css")
+"""Names of what may be made for browsers."""
 _COMPRESSED: Final = "is compressed in a way that is not undone: only what stands in it as it is was scanned"
 _ENCRYPTED: Final = "is encrypted: only what stands in it as it is was scanned"
 PARTLY: Final[dict[bytes, tuple[Problem, str]]] = {

@@ -32,7 +32,9 @@ _MEDIA: Final = (
     b"fLaC",
 )
 _PRINTED: Final = bytes(byte if 32 <= byte < 127 or byte == 9 else 10 for byte in range(256))
-_RUN: Final = re.compile(rb"[^\n]{%d,}" % _SHORTEST)
+_FLAT: Final = bytes(10 if byte == 10 else 97 for byte in _PRINTED)
+"""Every printable byte is the same one, so that a string can be looked for as such."""
+_LEAST: Final = b"a" * _SHORTEST
 _MARSHAL: Final = re.compile(rb"[zZ\xfa\xda]|[aAutsi\xe1\xc1\xf5\xf4\xf3](?=[\s\S]{3}\x00)")
 _SHORT_TYPES: Final = frozenset(b"zZ\xfa\xda")
 _PYTHON_MAGICS: Final = range(3000, 4000)
@@ -59,7 +61,7 @@ def strings(data: bytes) -> bytes:
     """Return the printable strings of some bytes, one in each line; those of two bytes a character come last."""
     if data == bytes(len(data)):  # what sparse files and bombs are made of
         return b""
-    found = [_without_length(run) for run in _RUN.findall(data.translate(_PRINTED))]
+    found = [_without_length(data[start:end]) for start, end in _printed_runs(data.translate(_FLAT))]
     if wide := wide_strings(data):
         found.append(wide)
     return b"\n".join(found)
@@ -98,6 +100,16 @@ def _wide_runs() -> Any:  # noqa: ANN401 -- re2 ships no types
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     return re2.compile(rb"(?:[\x20-\x7e]\x00){%d,}" % _SHORTEST, options)
+
+
+def _printed_runs(flat: bytes) -> Iterator[tuple[int, int]]:
+    # What is compressed has a short run at every step: an expression would try each of them, and this leaps over them.
+    at = flat.find(_LEAST)
+    while at >= 0:
+        end = flat.find(b"\n", at)
+        end = len(flat) if end < 0 else end
+        yield at, end
+        at = flat.find(_LEAST, end)
 
 
 def _without_length(run: bytes) -> bytes:

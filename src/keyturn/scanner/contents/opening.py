@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from keyturn.scanner.contents.beginnings import HEAD, PARTLY_BEGINNINGS, SUSPECT
+from keyturn.scanner.contents.beginnings import HEAD, PARTLY_BEGINNINGS, SCRIPTS, SUSPECT
 from keyturn.scanner.model import Notice
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _ESCAPE: Final = re.compile(b"\x1b")
 _ZERO: Final = re.compile(b"\0")
 _FIRST: Final = SUSPECT | frozenset(b"{2)")
-_SCRIPTS: Final = (".js", ".mjs", ".cjs", ".css", ".map", ".ipynb", ".lzma", ".tlz", ".log")
+_NAMED: Final = (".map", ".ipynb", ".lzma", ".tlz", ".log")
 
 
 def open_document(document: Document, budget: Budget) -> Iterator[Document | Notice]:
@@ -37,7 +37,8 @@ def open_document(document: Document, budget: Budget) -> Iterator[Document | Not
         and head[0] not in _FIRST
         and 0 not in head
         and not head.startswith(PARTLY_BEGINNINGS)
-        and not document.path.endswith(_SCRIPTS)
+        and not document.path.endswith(_NAMED)
+        and not (document.path.endswith(SCRIPTS) and _is_client_bundle(document.path, head))
         and not (b"\x1b" in data if isinstance(data, bytes) else _ESCAPE.search(data))
         # What begins as a text may go on as something else: a script with an archive at its end, text of two encodings.
         and not (b"\0" in data if isinstance(data, bytes) else _ZERO.search(data))
@@ -48,3 +49,9 @@ def open_document(document: Document, budget: Budget) -> Iterator[Document | Not
         from keyturn.scanner.contents.unwrapping import Unwrapping
 
         yield from Unwrapping(document, budget).root()
+
+
+def _is_client_bundle(path: str, head: bytes) -> bool:
+    from keyturn.scanner.contents.scripts import is_client_bundle
+
+    return is_client_bundle(path, head)

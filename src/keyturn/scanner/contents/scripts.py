@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from keyturn.scanner.contents.beginnings import SCRIPTS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MOST: Final = 64 << 20
 """A larger map or notebook is scanned as the text it is."""
 
-_BUNDLE_ENDINGS: Final = (".js", ".mjs", ".cjs", ".css")
 _BUNDLE_FOLDERS: Final = re.compile(r"(?:^|/)(?:dist|_next|\.next|\.output|\.nuxt|www|htdocs)/|/static/(?:js|chunks)/")
 _BUNDLE_NAME: Final = re.compile(r"(?:\.min|\.bundle|\.chunk|[.-][0-9a-f]{8,20}|-[A-Za-z0-9_-]{8})\.(?:m|c)?js$")
 _LONG_LINE: Final = 2000
@@ -26,7 +27,7 @@ _NESTED: Final = 8
 
 def is_client_bundle(path: str, head: bytes) -> bool:
     """Whether a script is made for browsers: by its name, or because no person writes such lines."""
-    if not path.endswith(_BUNDLE_ENDINGS):
+    if not path.endswith(SCRIPTS):
         return False
     if _BUNDLE_FOLDERS.search(path) or _BUNDLE_NAME.search(path):
         return True

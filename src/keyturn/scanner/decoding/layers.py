@@ -17,8 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from keyturn.scanner.decoding.escapes import percent_decoded, unescaped
 from keyturn.scanner.decoding.packed import PACKED_BASE64, is_packed, unpacked_text
+from keyturn.scanner.decoding.pictures import MEDIA, RUN
+from keyturn.scanner.engine.plans import first_span
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from keyturn.scanner.contents.budget import Budget
     from keyturn.scanner.model import Bytes
 
@@ -32,13 +36,10 @@ _WRAPPED_LEAST: Final = 40
 _REACH: Final = 16 << 10
 _BACK: Final = 4096
 _BACK_MOST: Final = _BACK << 12
-_RUN: Final = re.compile(rb"[A-Za-z0-9+/_\-]*")
 _HEX_RUN: Final = re.compile(rb"[0-9A-Fa-f]*")
 _NEXT_LINE: Final = re.compile(rb"\r?\n[ \t]*([A-Za-z0-9+/_\-]{1,1024}={0,2})(?=[\r\n\"'`]|\Z)")
 _TOKEN: Final = re.compile(rb"[^\s\"'`<>]*")
 _LINE: Final = re.compile(rb"[^\n]*")
-_MEDIA: Final = (b"iVBORw0KGg", b"/9j/", b"R0lGODlh", b"R0lGODdh", b"UklGR", b"d09GR", b"d09GM", b"AAEAAAA")
-"""How base64 of pictures and fonts begins: large, and never a text."""
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _KEPT: Final = frozenset(b"\t\n\r") | frozenset(range(32, 127))
 _TEXT_ONLY: Final = bytes(byte if byte in _KEPT else 10 for byte in range(256))
@@ -60,24 +61,27 @@ class Layer:
     cut: bool = False
 
 
-def decoded(data: Bytes, budget: Budget) -> Iterator[Layer]:
+def decoded(data: Bytes, budget: Budget, passed: Sequence[tuple[int, int]] = ()) -> Iterator[Layer]:
     """Give the runs of a text that are encoded, decoded by one step each; call it again on what it gives.
 
+    `passed` are its `pictures`, in which nothing is looked for.
     No two of them overlap.  When there are more than there may be, the last one is `cut`.
     Whatever the bytes are, nothing is raised, and the time is linear in them.
     """
-    search = _expression().search
+    expression = _expression()
+    size = len(data)
     place = 0
-    count, most = 0, budget.layers * (1 + (len(data) >> 20))
-    while found := search(data, place):
-        start, end = found.span()
-        layer, place = _layer(data, start, end, place, budget)
-        if layer is not None:
-            count += 1
-            if count > most:
-                yield replace(layer, cut=True)
-                return
-            yield layer
+    count, most = 0, budget.layers * (1 + (size >> 20))
+    for until, after in (*passed, (size, size)):
+        while place < until and (found := first_span(expression, data, place, until))[0] >= 0:
+            layer, place = _layer(data, *found, place, budget)
+            if layer is not None:
+                count += 1
+                if count > most:
+                    yield replace(layer, cut=True)
+                    return
+                yield layer
+        place = max(place, after)
 
 
 @cache
@@ -131,14 +135,14 @@ def _base64(data: Bytes, start: int, end: int, floor: int, budget: Budget) -> tu
     packed = is_packed(data, start, end)
     if packed:
         first = start
-        if start > floor and _RUN.fullmatch(data, start - 1, start):
+        if start > floor and RUN.fullmatch(data, start - 1, start):
             return None, start + 1
     else:
-        run = start - _back(_RUN, data, start, floor, _BACK_MOST)
-        if bytes(data[run : run + 12]).startswith(_MEDIA):
-            return None, _match_end(_RUN, data, end)
+        run = start - _back(RUN, data, start, floor, _BACK_MOST)
+        if bytes(data[run : run + 12]).startswith(MEDIA):
+            return None, _match_end(RUN, data, end)
         first = start - (start - run) // 4 * 4
-    last = _match_end(_RUN, data, end)
+    last = _match_end(RUN, data, end)
     text = bytes(data[first:last])
     if len(text) % 4 == 0 and len(text) >= _WRAPPED_LEAST:
         text, last = _wrapped(data, text, last)

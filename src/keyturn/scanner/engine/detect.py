@@ -12,6 +12,8 @@ from keyturn.scanner.engine.plans import Way
 from keyturn.scanner.model import Detection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import re2
 
     from keyturn.scanner.engine.finders import Finder
@@ -47,13 +49,16 @@ class Engine:
         other._path_before = None
         return other
 
-    def detect(self, data: Bytes, path: str = "", commit: str = "") -> list[Detection]:
+    def detect(
+        self, data: Bytes, path: str = "", commit: str = "", passed: Sequence[tuple[int, int]] = ()
+    ) -> list[Detection]:
         """Return what the rules find, in the order of the secrets' places.
 
         Detections of one rule do not overlap.  A generic one gives way to a more specific one of the same secret.
         A rule of paths alone finds the document itself, from 0 to 0.
+        What matches wholly inside of one of the runs of `passed`, which are in order, is not told of.
         """
-        windows = self._finder.windows(data, partial(_may_begin, data, path)) if data else ()
+        windows = self._finder.windows(data, partial(_may_begin, data, path), passed) if data else ()
         if not windows and not self._path_rules:
             return []
         subject = Subject(data, path, commit)
@@ -65,6 +70,8 @@ class Engine:
                 at, applies = rule, confirmation.applies(subject)
             if applies:
                 found.extend(confirmation.detections(subject, low, high, self._allow))
+        if passed:
+            found = [one for one in found if not any(low <= one.start and one.end <= high for low, high in passed)]
         return composed(found, data) if found else found
 
     def _confirmation(self, rule: int) -> Confirmation:

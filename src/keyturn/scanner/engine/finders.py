@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from keyturn.scanner.engine.plans import Plan, Way
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from keyturn.scanner.model import Bytes
 
@@ -20,7 +20,11 @@ _RULE: Final = 48
 """An end and its rule in one number: the rule above so many bits."""
 _END: Final = (1 << _RULE) - 1
 
+EDGE: Final = 4 << 10
+"""So much of a run that is passed is given to hyperscan on both sides: no expression asks for more to match."""
+
 Window: TypeAlias = tuple[int, int, int]
+Runs: TypeAlias = "Sequence[tuple[int, int]]"
 MayBegin: TypeAlias = "Callable[[int], bool]"
 
 
@@ -32,10 +36,11 @@ class Finder(Protocol):
         """Return how each rule is looked for."""
         ...
 
-    def windows(self, data: Bytes, may_begin: MayBegin | None = None) -> Sequence[Window]:
+    def windows(self, data: Bytes, may_begin: MayBegin | None = None, passed: Runs = ()) -> Sequence[Window]:
         """Return the windows in which matches can be, ordered by rule and place.
 
         `may_begin` tells of a place whether a value that is weighed can begin there.
+        Inside of the runs of `passed`, which are long and in order, nothing has to be found.
         """
         ...
 
@@ -80,30 +85,33 @@ class HyperscanFinder:
         other._prepare()
         return other
 
-    def windows(self, data: Bytes, may_begin: MayBegin | None = None) -> Sequence[Window]:
+    def windows(self, data: Bytes, may_begin: MayBegin | None = None, passed: Runs = ()) -> Sequence[Window]:
         """Return the windows in which matches can be, ordered by rule and place."""
         size = len(data)
         found: list[Window] = []
         if self._database is not None:
-            if size <= self._piece:
+            if size <= self._piece and not passed:
                 self._scan(data)
                 if self._hits:
                     self._collect(found, 0, size, may_begin)
             else:
-                self._scan_pieces(memoryview(data), size, found, may_begin)
+                self._scan_pieces(memoryview(data), size, found, may_begin, passed)
         if self._always:
             found.extend((rule, 0, size) for rule in self._always)
         return found
 
     def _scan(self, data: Any) -> None:  # noqa: ANN401 -- the library takes any buffer, and says that it takes text
         assert self._database is not None  # noqa: S101 -- its caller looked
-        self._database.scan(data, match_event_handler=self._on_match, scratch=self._scratch)
+        self._database.scan(data, self._on_match, 0, None, self._scratch)  # by name it takes longer than small files
 
-    def _scan_pieces(self, data: memoryview, size: int, found: list[Window], may_begin: MayBegin | None = None) -> None:
-        for start in range(0, size, self._piece):
-            base = max(0, start - self._overlap)
-            self._scan(data[base : start + self._piece])
-            self._collect(found, base, size, may_begin)
+    def _scan_pieces(
+        self, data: memoryview, size: int, found: list[Window], may_begin: MayBegin | None = None, passed: Runs = ()
+    ) -> None:
+        for low, high in _around(passed, size):
+            for start in range(low, high, self._piece):
+                base = max(low, start - self._overlap)
+                self._scan(data[base : min(start + self._piece, high)])
+                self._collect(found, base, size, may_begin)
         found[:] = _merged(found)
 
     def _collect(self, found: list[Window], base: int, size: int, may_begin: MayBegin | None) -> None:
@@ -157,7 +165,12 @@ class KeywordFinder:
         """Return itself: it holds nothing of what is scanned."""
         return self
 
-    def windows(self, data: Bytes, may_begin: MayBegin | None = None) -> Sequence[Window]:  # noqa: ARG002 -- as it is told
+    def windows(
+        self,
+        data: Bytes,
+        may_begin: MayBegin | None = None,  # noqa: ARG002 -- as it is told
+        passed: Runs = (),  # noqa: ARG002 -- as it is told
+    ) -> Sequence[Window]:
         """Return a window over everything for each rule that may be there."""
         found = set(self._always)
         if self._automaton is not None:
@@ -165,6 +178,16 @@ class KeywordFinder:
             for word in seen:
                 found.update(self._rules[word])
         return [(rule, 0, len(data)) for rule in sorted(found)]
+
+
+def _around(passed: Runs, size: int) -> Iterator[tuple[int, int]]:
+    """Yield what is not in the middle of a run that is passed."""
+    at = 0
+    for low, high in passed:
+        if high - low > 2 * EDGE:
+            yield at, low + EDGE
+            at = high - EDGE
+    yield at, size
 
 
 def _merged(windows: list[Window]) -> list[Window]:

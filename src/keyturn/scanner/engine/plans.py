@@ -74,13 +74,18 @@ class Look(msgspec.Struct, frozen=True):
 
 
 def first_start(expression: re2._Regexp, data: Bytes, low: int, high: int) -> int:
-    """Return where the first match between two places begins, -1 when there is none.
+    """Return where the first match between two places begins, -1 when there is none; see `first_span`."""
+    return first_span(expression, data, low, high)[0]
+
+
+def first_span(expression: re2._Regexp, data: Bytes, low: int, high: int) -> tuple[int, int]:
+    """Return where the first match between two places begins and ends, -1 twice when there is none.
 
     What stands outside of them counts as context; they have to be in order and in the data.
     """
     # Without the generator and the object that `search` makes, which take longer than most searches.
-    start: int = expression._regexp.Match(_unanchored(), data, low, high)[0][0]  # noqa: SLF001
-    return start
+    span: tuple[int, int] = expression._regexp.Match(_unanchored(), data, low, high)[0]  # noqa: SLF001
+    return span
 
 
 @cache
