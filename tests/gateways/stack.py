@@ -33,12 +33,13 @@ class _EchoHandler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # headers and body are written one after the other
 
     def _answer(self) -> None:
-        body = self._body()
+        body, trailers = self._body()
         seen = {
             "method": self.command,
             "path": self.path,
             "headers": [[name.lower(), value] for name, value in self.headers.items()],
             "body": body.decode("latin-1"),
+            "trailers": trailers.decode("latin-1"),
         }
         encoded = json.dumps(seen).encode()
         status = int(self.headers.get("X-Answer") or 200)
@@ -49,15 +50,16 @@ class _EchoHandler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(encoded)
 
-    def _body(self) -> bytes:
+    def _body(self) -> tuple[bytes, bytes]:
         if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = b""
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0)), b""
+        body = trailers = b""
         while size := int(self.rfile.readline(), 16):
             body += self.rfile.read(size)
             self.rfile.readline()
-        self.rfile.readline()
-        return body
+        while line := self.rfile.readline().strip():
+            trailers += line
+        return body, trailers
 
     do_GET = do_POST = do_HEAD = do_PUT = do_OPTIONS = _answer  # noqa: N815 -- the names http.server looks for
 

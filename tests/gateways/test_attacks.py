@@ -43,6 +43,17 @@ def test_no_client_can_say_it_in_another_spelling(gateway: Gateway, control: Con
     assert "forged" not in answer.text
 
 
+def test_no_client_can_say_it_in_a_trailer(gateway: Gateway, control: Control) -> None:
+    """None arrives among the headers; HAProxy alone hands on the trailer itself, as the guide says."""
+    sent = [("Transfer-Encoding", "chunked"), ("Trailer", "X-Keyturn-Owner")]
+    key = ("Authorization", f"Bearer {control.issue(owner='team-web')['key']}")
+    body = b"2\r\nhi\r\n0\r\nX-Keyturn-Owner: forged\r\nX-Keyturn-Plan: forged\r\n\r\n"
+    answer = gateway.request("POST", "/", [key, *sent], body)
+    found = seen_headers(answer)
+    assert (found["x-keyturn-owner"], "x-keyturn-plan" in found) == (["team-web"], False)
+    assert ("forged" in answer.text) is (gateway.name == "haproxy")
+
+
 @pytest.mark.parametrize("options", [["close", *IDENTITY_HEADERS], ["X-Keyturn-Token", "X-Keyturn-Options"]])
 def test_no_client_can_take_an_identity_off(gateway: Gateway, control: Control, options: list[str]) -> None:
     """A proxy removes what `Connection` names, and could remove what was added for the application."""
