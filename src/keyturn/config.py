@@ -323,10 +323,18 @@ def _read_secret(variable: str, path: str) -> str:
 
 def _url(text: str) -> str:
     """Return the address of a server; raises ConfigError for what cannot be one."""
-    scheme, _, rest = text.partition("://")
-    if scheme not in ("http", "https") or not rest.strip("/") or not text.isprintable() or " " in text:
+    hint = "for example http://127.0.0.1:8700 or https://keys.example.com"
+    if "@" in text:  # what stands before it may be a password, and is not shown
+        message = f"{PREFIX}URL holds a user name; expected the address of a server alone"
+        raise ConfigError(message, hint=hint)
+    try:
+        parts = urlsplit(text)
+        named = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        named = False
+    if not named or parts.query or parts.fragment or not text.isprintable() or " " in text:
         message = f"{PREFIX}URL is {text[:64]!r}; expected the address of a server"
-        raise ConfigError(message, hint="for example http://127.0.0.1:8700 or https://keys.example.com")
+        raise ConfigError(message, hint=hint)
     return text.rstrip("/")
 
 

@@ -35,6 +35,8 @@ class KeyturnError(Exception):
     """Root of every deliberate error; `code` is part of the public interface."""
 
     code: str = "internal"
+    request_id: str | None = None
+    """Of the request that a server refused with this error, as its log has it."""
 
     def __init__(
         self,
@@ -191,4 +193,16 @@ class BrokenInvariantError(KeyturnError):
 
 def not_found(kind: str, name: str) -> NotFoundError:
     """Build the one answer for "does not exist" and "is not for you to know"."""
-    return NotFoundError(f"no {kind} named {name!r} is visible to this caller")
+    return NotFoundError(
+        f"no {kind} named {name!r} is visible to this caller", hint="check the name; a list shows what is visible"
+    )
+
+
+def duplicate(kind: str, name: str) -> ConflictError:
+    """Build the refusal of a name that is taken."""
+    return ConflictError(
+        f"there is a {kind} named {name} already",
+        code="duplicate",
+        field="name",
+        hint="take another name, or use the one that is there",
+    )

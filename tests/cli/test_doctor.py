@@ -140,7 +140,7 @@ def test_a_token_is_not_sent_unencrypted_to_another_machine(monkeypatch: pytest.
     def refuse(*_: object) -> None:
         raise AssertionError("it was sent")
 
-    monkeypatch.setattr("keyturn.cli.doctor.Session", refuse)
+    monkeypatch.setattr("keyturn.cli.session.Session.get", refuse)
     assert _token("http://keys.example.com", Secret("any")).state == "fault"
 
 

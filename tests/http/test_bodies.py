@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from keyturn.errors import InputError, TooLargeError
 from keyturn.http import body
+from keyturn.wire import keys as wire_keys
 from tests.http.sample import BEARER, Sample, Thing
 
 MEBIBYTE = 1024 * 1024
@@ -192,6 +193,17 @@ def test_a_pattern_is_shown_as_people_write_it(sent: bytes) -> None:
     with pytest.raises(InputError) as refused:
         body.decode(body.decoder_for(Named), sent)
     assert refused.value.message.endswith("matching regex '^[a-z]+$'")
+
+
+class Line(msgspec.Struct):
+    text: wire_keys.Line
+
+
+@pytest.mark.parametrize("sent", [b'{"text": " a"}', b'{"text": "a\\nb"}'])
+def test_a_pattern_that_forbids_characters_is_told_in_words(sent: bytes) -> None:
+    with pytest.raises(InputError) as refused:
+        body.decode(body.decoder_for(Line), sent)
+    assert refused.value.message == "text: expected one line of printable characters, the first of them no space"
 
 
 class Closed(msgspec.Struct, forbid_unknown_fields=True):

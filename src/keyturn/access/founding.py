@@ -16,7 +16,7 @@ from keyturn.access import store
 from keyturn.access.caller import Conditions, Grant
 from keyturn.access.model import Principal, StoredGrant, Workspace
 from keyturn.access.rules import INSTANCE
-from keyturn.errors import ConflictError, not_found
+from keyturn.errors import duplicate, not_found
 from keyturn.kernel.ids import new_id
 from keyturn.storage.transaction import ChangeKind, Entry
 
@@ -56,8 +56,7 @@ def found_workspace(
     """
     connection, now = transaction.connection, transaction.now
     if store.workspace_by_name(connection, name) is not None:
-        message = f"there is a workspace named {name!r} already"
-        raise ConflictError(message, code="duplicate", field="name")
+        raise duplicate("workspace", name)
     workspace = Workspace(new_id("wsp", now), name, "active", keys_max, keys_per_owner_max, now, 1)
     store.insert_workspace(connection, workspace)
     keyspace_id = keyspaces.create(connection, workspace.id, now)

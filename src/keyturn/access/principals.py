@@ -13,7 +13,7 @@ from keyturn.access.model import Principal, principal_resource
 from keyturn.access.moments import require_revision
 from keyturn.access.paging import page
 from keyturn.access.spread import spread_of
-from keyturn.errors import ConflictError, not_found
+from keyturn.errors import duplicate, not_found
 from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.ids import new_id
 from keyturn.storage.transaction import ChangeKind
@@ -198,8 +198,7 @@ def _existing(op: Operation, principal_id: str) -> Principal:
 
 def _require_free(op: Operation, name: str) -> None:
     if store.principal_by_name(op.connection, op.workspace, name) is not None:
-        message = f"there is a principal named {name!r} already"
-        raise ConflictError(message, code="duplicate", field="name")
+        raise duplicate("principal", name)
 
 
 def _record(op: Operation, action: Action, found: Principal, *, awaited: bool = False) -> None:

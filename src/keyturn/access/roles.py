@@ -13,7 +13,7 @@ from keyturn.access.model import Role, principal_resource, role_resource
 from keyturn.access.paging import page
 from keyturn.access.principals import knowable
 from keyturn.access.spread import spread_of
-from keyturn.errors import ConflictError, ForbiddenError, not_found
+from keyturn.errors import ForbiddenError, duplicate, not_found
 from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.ids import new_id
 from keyturn.storage.transaction import ChangeKind
@@ -114,8 +114,7 @@ class RoleService:
 
 def _create(op: Operation, request: CreateRole) -> RoleDetail:
     if store.role_by_name(op.connection, op.workspace, request.name) is not None:
-        message = f"there is a role named {request.name!r} already"
-        raise ConflictError(message, code="duplicate", field="name")
+        raise duplicate("role", request.name)
     made = Role(new_id("rol", op.now), op.workspace, request.name, request.description, op.now)
     store.insert_role(op.connection, made)
     _record(op, Action.ROLE_CREATE, made, {})

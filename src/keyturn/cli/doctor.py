@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import click
 
@@ -93,9 +91,6 @@ def _token(url: str, token: Secret | None) -> Finding:
 
     if token is None:
         return Finding("token", "warn", "no management token is set", "set KEYTURN_TOKEN_FILE, or use `keyturn login`")
-    if urlsplit(url).scheme == "http" and not _is_loopback(urlsplit(url).hostname):
-        said = f"the token would travel to {url} unencrypted; it was not sent"
-        return Finding("token", "fault", said, "use an https address")
     try:
         who = Session(url, token).get("/whoami").json
     except KeyturnError as error:
@@ -103,13 +98,6 @@ def _token(url: str, token: Secret | None) -> Finding:
     return Finding(
         "token", "ok", f"it belongs to {cell(who.get('name'))} of workspace {cell(who.get('workspace_name'))}"
     )
-
-
-def _is_loopback(host: str | None) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
 
 
 def _text(answer: dict[str, Any]) -> str:

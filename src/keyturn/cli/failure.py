@@ -38,13 +38,22 @@ def exit_code_of(error: KeyturnError) -> int:
 
 
 def print_failure(error: KeyturnError) -> None:
-    """Print an error for a person: lower case, no full stop, the hint on its own line."""
+    """Print an error for a person: lower case, no full stop, the hint and the server's request on their own lines."""
     where = f" ({error.field})" if error.field else ""
+    lines = [f"error: {error.message.rstrip('.')}{where} [{error.code}]"]
+    if error.hint:
+        lines.append(f"hint: {error.hint.rstrip('.')}")
+    if error.request_id:
+        lines.append(f"request: {error.request_id}")
     # Who cannot be told has the exit code still.
     with contextlib.suppress(OSError):
-        print(f"error: {error.message.rstrip('.')}{where} [{error.code}]", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint.rstrip('.')}", file=sys.stderr)
+        for line in lines:
+            print(_printable(line), file=sys.stderr)
+
+
+def _printable(line: str) -> str:
+    """Leave nothing in a line that a terminal would obey: what a server says is not ours."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 def flush_streams() -> None:

@@ -354,8 +354,9 @@ def _verdict(answer: dict[str, Any]) -> str:
     if "retry_after_seconds" in said:
         said["retry_after_seconds"] = math.ceil(said["retry_after_seconds"])
     shown = fields(said)
+    width = max((len(cell(check["check"])) for check in checks), default=0)
     lines = [
-        f"  {cell(check['verdict']):<8} {cell(check['check']):<16} {cell(check['source'])}"
+        f"  {cell(check['verdict']):<8} {cell(check['check']):<{width}} {cell(check['source'])}"
         + (f"  {cell(check['detail'])}" if check.get("detail") else "")
         for check in checks
     ]

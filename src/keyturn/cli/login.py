@@ -43,7 +43,7 @@ def login(
     With --method the token is the one that a workload gets for its own: it is short-lived, and no secret is ever read
     from the command line.
     """
-    address = server_url() if url is None else url.rstrip("/")
+    address = server_url(None if url is None else {"KEYTURN_URL": url})
     if method is None:
         token, shown = _given_token(given), None
         who = Session(address, token).get("/whoami").json

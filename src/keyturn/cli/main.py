@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import click
 
 from keyturn import __version__
-from keyturn.cli.failure import exit_code_of, flush_streams, print_failure
-from keyturn.errors import KeyturnError
+from keyturn.cli.failure import USAGE, exit_code_of, flush_streams, print_failure
+from keyturn.errors import InputError, KeyturnError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("keyturn.cli.serve:serve", "Start the server."),
@@ -86,6 +87,14 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
+def _of_the_system(error: OSError) -> KeyturnError:
+    what = (error.strerror or type(error).__name__).lower()
+    about = "" if error.filename is None else f": {os.fsdecode(error.filename)}"
+    return KeyturnError(
+        f"{what}{about}", code="system", hint="the command may have been carried out: look before you repeat it"
+    )
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="keyturn")
 def cli() -> None:
@@ -112,6 +121,12 @@ def main(argv: list[str] | None = None) -> int:
         code = exit_code_of(error)
     except BrokenPipeError:
         code = 0
+    except UnicodeEncodeError:
+        print_failure(InputError("an argument is not text in UTF-8", hint="check the locale and the argument's bytes"))
+        code = USAGE
+    except OSError as error:  # the disk is full, or a folder may not be read
+        print_failure(_of_the_system(error))
+        code = USAGE
     else:
         code = result if isinstance(result, int) else 0
     if argv is None:

@@ -34,6 +34,9 @@ def run(options: ScanOptions) -> int:
 
         print_failure(error)
         return FAILED
+    except OSError as error:
+        print(f"error: the scan failed: {(error.strerror or type(error).__name__).lower()} [system]", file=sys.stderr)
+        return FAILED
     except Exception as error:  # noqa: BLE001 -- a traceback would end with 1, which says that the scan was done
         with contextlib.suppress(OSError):
             print(f"error: the scan failed: {type(error).__name__} in the scanner [internal]", file=sys.stderr)

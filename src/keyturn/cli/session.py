@@ -17,7 +17,7 @@ import click
 from keyturn import errors
 from keyturn.cli.output import emit, fields, json_option, table
 from keyturn.cli.profiles import read_profile
-from keyturn.client.transport import error_of
+from keyturn.client.transport import error_of, in_clear
 from keyturn.config import load_settings
 from keyturn.kernel.secret import random_base62
 
@@ -45,9 +45,17 @@ class Session:
     """Requests to one server with one token; every failure is one of `keyturn.errors`."""
 
     def __init__(self, url: str, token: Secret | None) -> None:
-        """Hold the address and the token; nothing is sent yet.  Connections end with the command that runs."""
+        """Hold the address and the token; nothing is sent yet.  Connections end with the command that runs.
+
+        Raises ConfigError for an address that the token would travel to in clear.
+        """
         import httpx  # 230 ms; only commands that talk to a server pay for it
 
+        if token is not None and in_clear(url):
+            raise errors.ConfigError(
+                f"the token would travel to {url} unencrypted; it was not sent",
+                hint="use an https address, or a tunnel to a port of this machine",
+            )
         self.url = url
         self._token = token
         self._client = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, follow_redirects=False)
@@ -151,11 +159,11 @@ class Session:
         return {} if self._token is None else {"Authorization": f"Bearer {self._token.reveal()}"}
 
     def _unreachable(self, error: Exception) -> errors.UnavailableError:
+        hint = "start it with `keyturn serve`, or set KEYTURN_URL"
+        if self.url.startswith("https:") and "SSL" in str(error):
+            hint = "it is reached and does not prove who it is: check KEYTURN_URL and the server's certificate"
         return errors.UnavailableError(
-            f"no answer from {self.url}",
-            code="unreachable",
-            hint="start it with `keyturn serve`, or set KEYTURN_URL",
-            internal=type(error).__name__,
+            f"no answer from {self.url}", code="unreachable", hint=hint, internal=type(error).__name__
         )
 
 

@@ -32,6 +32,7 @@ ATTEMPTS_MAX: Final = 4
 FIRST_WAIT_SECONDS: Final = 0.1
 WAIT_SECONDS_MAX: Final = 5.0
 AGAIN: Final = frozenset({429, 502, 503, 504})
+_INSTANCE: Final = "urn:keyturn:request:"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _BY_STATUS: Final[dict[int, type[errors.KeyturnError]]] = {
@@ -71,6 +72,7 @@ class _Problem(msgspec.Struct):
     code: str | None = None
     field: str | None = None
     hint: str | None = None
+    instance: str | None = None
 
 
 class Endpoint:
@@ -91,7 +93,7 @@ class Endpoint:
             host = None
         if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment or parts.username:
             raise errors.ConfigError("the server's address cannot be used", hint="write it as https://keys.example.com")
-        if parts.scheme == "http" and host not in _LOOPBACK and not allow_insecure:
+        if in_clear(url) and not allow_insecure:
             raise errors.ConfigError(
                 f"http to {host} would send the token in clear",
                 hint="use https, or pass allow_insecure=True on a network you trust",
@@ -209,6 +211,12 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> errors.Key
         problem = msgspec.json.decode(body, type=_Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
         problem = _Problem()
+    error = _error(status, headers, problem)
+    error.request_id = (problem.instance or "").removeprefix(_INSTANCE) or None
+    return error
+
+
+def _error(status: int, headers: Mapping[str, str], problem: _Problem) -> errors.KeyturnError:
     message = problem.detail or problem.title or f"the server answered {status}"
     if status == 429:
         return errors.ThrottledError(message, retry_after_seconds=retry_after(headers) or 1.0, hint=problem.hint)
@@ -216,6 +224,12 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> errors.Key
     if kind is None:
         kind = errors.ConflictError if 400 <= status < 500 else errors.UnavailableError
     return kind(message, code=problem.code, field=problem.field, hint=problem.hint)
+
+
+def in_clear(url: str) -> bool:
+    """Tell whether what is sent to an address crosses a network unencrypted."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname not in _LOOPBACK
 
 
 def unreachable(url: str, error: Exception) -> errors.UnavailableError:

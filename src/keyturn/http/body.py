@@ -27,6 +27,13 @@ BODY_READ_SECONDS: Final = 15.0
 
 _AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN: Final = "Object contains unknown field"
+_PATTERN: Final = "Expected `str` matching regex '"
+# What a pattern that forbids characters means, since nobody reads it off the classes.
+_IN_WORDS: Final = {
+    r"^[^\\s": "expected one line of printable characters, the first of them no space",
+    r"^[^\\x00-\\x1f": "expected one line of printable characters",
+    r"^[^\\x00]": "expected text without the character NUL",
+}
 _NAMED: Final = re.compile(r"^Object (?:contains unknown|missing required) field `(?P<name>.*)`", re.DOTALL)
 _ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _FIELD_CHARACTERS_MAX: Final = 200
@@ -104,9 +111,14 @@ def _invalid(text: str, wanted: object) -> InputError:
         field = f"{field}.{named['name']}" if field else named["name"]
     field = printable(field)
     # The end of our patterns refuses a newline where `$` alone would not; who reads a message takes `$` for that.
-    message = printable(what.replace(r"(?!\\n)$", "$")).replace("`", "")
+    message = _in_words(what) or printable(what.replace(r"(?!\\n)$", "$")).replace("`", "")
     hint = _known_fields(wanted) if what.startswith(_UNKNOWN) and not path else None
     return InputError(f"{field}: {message}" if field else message, field=field or None, hint=hint)
+
+
+def _in_words(what: str) -> str | None:
+    pattern = what.removeprefix(_PATTERN)
+    return next((said for start, said in _IN_WORDS.items() if pattern != what and pattern.startswith(start)), None)
 
 
 def _known_fields(wanted: object) -> str | None:

@@ -11,7 +11,7 @@ from keyturn.access.caller import Resource
 from keyturn.access.idempotency import Attempt, Replay, idempotent
 from keyturn.access.moments import require_revision
 from keyturn.access.paging import page
-from keyturn.errors import ConflictError, not_found
+from keyturn.errors import duplicate, not_found
 from keyturn.kernel.ids import new_id
 from keyturn.keys import keyspace_store, limit_rules, policy, rules, store
 from keyturn.keys.answers import effect_of, fields_of, keyspace_detail, keyspace_info
@@ -178,7 +178,7 @@ class KeyspaceService:
         shadowed = rules.check_written_restrictions(request.shadow_restrictions, "shadow_restrictions")
         limits, quotas = limit_rules.check_limits(request.limits), limit_rules.check_quotas(request.quotas)
         if keyspace_store.load_keyspace(op.connection, op.workspace, request.name) is not None:
-            raise ConflictError(f"there is a keyspace named {request.name} already", code="duplicate", field="name")
+            raise duplicate("keyspace", request.name)
         plan_id, plan_name = Assignable(op).id_and_name(request.default_plan, "default_plan")
         made = Keyspace(
             id=new_id("ksp", op.now),

@@ -15,7 +15,7 @@ from keyturn.access.idempotency import Attempt, Replay, idempotent
 from keyturn.access.moments import require_revision
 from keyturn.access.owners import owner_resource
 from keyturn.access.paging import page
-from keyturn.errors import ConflictError, InputError, not_found
+from keyturn.errors import ConflictError, InputError, duplicate, not_found
 from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.ids import new_id
 from keyturn.keys import keyspace_store, limit_rules, plan_store, policy, rules
@@ -139,7 +139,7 @@ class PlanService:
 
 def _create(op: Operation, request: CreatePlan) -> PlanDetail:
     if plan_store.load_plan(op.connection, op.workspace, request.name) is not None:
-        raise ConflictError(f"there is a plan named {request.name} already", code="duplicate", field="name")
+        raise duplicate("plan", request.name)
     made = Plan(
         id=new_id("pln", op.now),
         workspace=op.workspace,

@@ -15,7 +15,7 @@ from keyturn.access.caller import Resource
 from keyturn.access.idempotency import Attempt, Replay, idempotent
 from keyturn.access.moments import require_revision
 from keyturn.access.paging import page
-from keyturn.errors import CapError, ConflictError, InputError, not_found
+from keyturn.errors import CapError, InputError, duplicate, not_found
 from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.ids import new_id
 from keyturn.kernel.secret import random_base62
@@ -122,7 +122,7 @@ class DecoyService:
 
     def _create(self, op: Operation, request: CreateDecoy, value: str) -> DecoyCreated:
         if store.load_decoy(op.connection, op.workspace, request.name) is not None:
-            raise ConflictError(f"there is a decoy named {request.name} already", code="duplicate", field="name")
+            raise duplicate("decoy", request.name)
         if store.count_decoys(op.connection, op.workspace) >= DECOYS_MAX:
             raise CapError(f"a workspace has at most {DECOYS_MAX} decoys", hint="retire one that is not needed")
         key = secret = ""

@@ -11,7 +11,7 @@ from keyturn.access.caller import Resource
 from keyturn.access.idempotency import Attempt, Replay, idempotent
 from keyturn.access.moments import require_revision
 from keyturn.access.paging import page
-from keyturn.errors import CapError, ConflictError, InputError, not_found
+from keyturn.errors import CapError, InputError, duplicate, not_found
 from keyturn.kernel.clock import rfc3339
 from keyturn.kernel.ids import new_id
 from keyturn.leaks import intake_store as store
@@ -125,7 +125,7 @@ class IntakeService:
         config = IntakeConfig(keys=request.keys, keys_url=request.keys_url, description=request.description)
         config = self._checked(config)
         if store.load_intake(op.connection, op.workspace, request.name) is not None:
-            raise ConflictError(f"there is an intake named {request.name} already", code="duplicate", field="name")
+            raise duplicate("leak intake", request.name)
         if store.count_intakes(op.connection, op.workspace) >= INTAKES_MAX:
             raise CapError(f"a workspace has at most {INTAKES_MAX} intakes", hint="delete one that is not needed")
         made = Intake(

@@ -17,7 +17,7 @@ from keyturn.access.caller import Conditions, Resource
 from keyturn.access.idempotency import Attempt, Replay, idempotent
 from keyturn.access.moments import require_revision
 from keyturn.access.paging import page
-from keyturn.errors import CapError, ConflictError, ForbiddenError, not_found
+from keyturn.errors import CapError, ForbiddenError, duplicate, not_found
 from keyturn.kernel.ids import new_id
 from keyturn.leaks import policy_store
 from keyturn.leaks.answers import policy_info
@@ -127,7 +127,7 @@ def may_respond(author: Caller, action: LeakAction, found: Finding, now: float) 
 
 def _create(op: Operation, request: CreateLeakPolicy) -> Policy:
     if policy_store.load_policy(op.connection, op.workspace, request.name) is not None:
-        raise ConflictError(f"there is a leak policy named {request.name} already", code="duplicate", field="name")
+        raise duplicate("leak policy", request.name)
     if len(policy_store.list_policies(op.connection, op.workspace)) >= POLICIES_MAX:
         raise CapError(f"a workspace has at most {POLICIES_MAX} leak policies", hint="delete one that is not needed")
     made = Policy(

@@ -12,7 +12,7 @@ from keyturn.access.idempotency import Attempt, Replay, idempotent
 from keyturn.access.moments import require_revision
 from keyturn.access.paging import page
 from keyturn.access.shares import Shares
-from keyturn.errors import CapError, ConflictError, InputError, UnavailableError, not_found
+from keyturn.errors import CapError, ConflictError, InputError, UnavailableError, duplicate, not_found
 from keyturn.kernel.ids import new_id
 from keyturn.leases import lease_store, store
 from keyturn.leases.answers import role_info, source_info
@@ -333,7 +333,7 @@ class SourceService:
         self, op: Operation, request: CreateSource, connector: Connector, connection: dict[str, Any]
     ) -> SourceInfo:
         if store.load_source(op.connection, op.workspace, request.name) is not None:
-            raise ConflictError(f"there is a source named {request.name} already", code="duplicate", field="name")
+            raise duplicate("source", request.name)
         if store.count_sources(op.connection, op.workspace) >= SOURCES_MAX:
             raise CapError(f"a workspace has at most {SOURCES_MAX} sources", hint="delete one that is not needed")
         shown, secrets = _parted(connector, connection)
@@ -365,7 +365,7 @@ class SourceService:
 
     def _create_role(self, op: Operation, of: Source, request: CreateCredentialRole) -> CredentialRoleInfo:
         if store.load_role(op.connection, of, request.name) is not None:
-            raise ConflictError(f"there is a role named {request.name} already", code="duplicate", field="name")
+            raise duplicate("role", request.name)
         made = self._checked(
             of,
             Role(

@@ -11,7 +11,7 @@ from msgspec import UNSET
 from keyturn.access.idempotency import Attempt, Replay, idempotent
 from keyturn.access.moments import require_revision
 from keyturn.access.paging import page
-from keyturn.errors import CapError, ConflictError, InputError, not_found
+from keyturn.errors import CapError, InputError, duplicate, not_found
 from keyturn.kernel.ids import new_id
 from keyturn.kernel.secret import Secret
 from keyturn.logins import certificates, presets, store
@@ -141,7 +141,7 @@ class MethodService:
 
     def _create(self, op: Operation, request: CreateLoginMethod) -> LoginMethodInfo:
         if store.method_by_name(op.connection, op.workspace, request.name) is not None:
-            raise ConflictError(f"there is a login method {request.name} already", code="duplicate", field="name")
+            raise duplicate("login method", request.name)
         if store.count_methods(op.connection, op.workspace) >= METHODS_MAX:
             raise CapError(f"a workspace has at most {METHODS_MAX} login methods", hint="delete one that is not needed")
         kind = request.kind or (JWT if request.preset else None)

@@ -12,7 +12,7 @@ from keyturn.access.idempotency import Attempt, Replay, idempotent
 from keyturn.access.moments import require_revision
 from keyturn.access.paging import page
 from keyturn.access.principals import known_by
-from keyturn.errors import CapError, ConflictError, InputError, not_found
+from keyturn.errors import CapError, ConflictError, InputError, duplicate, not_found
 from keyturn.kernel.ids import new_id
 from keyturn.kernel.secret import random_base62
 from keyturn.logins import claims, store
@@ -139,7 +139,7 @@ class LoginRoleService:
 
 def _create(op: Operation, held: Method, request: CreateLoginRole) -> LoginRoleInfo:
     if store.role_by_name(op.connection, held.id, request.name) is not None:
-        raise ConflictError(f"there is a login role {request.name} already", code="duplicate", field="name")
+        raise duplicate("login role", request.name)
     if store.count_roles(op.connection, held.id) >= ROLES_MAX:
         raise CapError(f"a login method has at most {ROLES_MAX} roles", hint="delete one that is not needed")
     principal = _principal(op, request.principal)

@@ -11,7 +11,7 @@ from keyturn.access.caller import Resource
 from keyturn.access.idempotency import Attempt, Replay, idempotent
 from keyturn.access.moments import require_revision
 from keyturn.access.paging import page
-from keyturn.errors import CapError, ConflictError, not_found
+from keyturn.errors import CapError, duplicate, not_found
 from keyturn.kernel.ids import new_id
 from keyturn.storage.change_log import read_head
 from keyturn.storage.transaction import ChangeKind
@@ -172,7 +172,7 @@ class WebhookService:
         events = check_patterns(request.events)
         parse_url(request.url, self._allowed)
         if store.load_endpoint(op.connection, op.workspace, request.name) is not None:
-            raise ConflictError(f"there is a webhook named {request.name} already", code="duplicate", field="name")
+            raise duplicate("webhook", request.name)
         if store.count_endpoints(op.connection, op.workspace) >= ENDPOINTS_MAX:
             raise CapError(f"a workspace has at most {ENDPOINTS_MAX} webhooks", hint="delete one that is not needed")
         made = Endpoint(
