@@ -229,6 +229,27 @@ def test_a_form_that_is_none_is_refused(anybody: httpx.Client, content: bytes, m
     assert anybody.post("/leaked-key", content=content, headers={"Content-Type": media}).status_code == status
 
 
+def test_a_form_that_is_refused_is_answered_with_the_form_and_the_reason(anybody: httpx.Client) -> None:
+    refused = anybody.post("/leaked-key", data={"key": " ", "where": "<b>here</b>", "do": "report"})
+    assert refused.status_code == 400
+    assert refused.headers["content-type"].startswith("text/html")
+    assert "<title>That did not work." in refused.text
+    assert "Expected a key of 1 to 4096 characters." in refused.text
+    assert '<form method="post"' in refused.text
+    assert "<b>here" not in refused.text
+
+
+def test_the_page_says_when_to_come_back(start_server: Callable[..., RunningServer]) -> None:
+    with httpx.Client(base_url=start_server().url, timeout=120) as guessing:
+        for _ in range(1000):
+            answer = guessing.post("/leaked-key", data={"key": "nothing", "do": "report"})
+            if answer.status_code != 200:
+                break
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) > 0
+    assert "Please try again later" in answer.text
+
+
 def test_nobody_is_asked_where_it_is_closed(start_server: Callable[..., RunningServer]) -> None:
     closed = start_server(env={"KEYTURN_LEAKED_KEYS": "off"})
     with httpx.Client(base_url=closed.url, timeout=120) as client:

@@ -10,21 +10,25 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
 from litestar import MediaType, Response, get, post
 from litestar.params import JSONBody
 
-from keyturn.errors import InputError, ThrottledError, UnsupportedError
+from keyturn.errors import InputError, KeyturnError, UnsupportedError
 from keyturn.http.documents import hash_of
-from keyturn.http.edge import EdgeSettings, Given, StrictRequest
+from keyturn.http.edge import EdgeSettings, Given, StrictRequest, scope_request_id
 from keyturn.http.peer import client_ip
+from keyturn.http.problems import Problem, headers_of, log_failure, problem_of
 from keyturn.kernel.secret import Secret
 from keyturn.leaks.possession import PossessionService
 from keyturn.wire.leak_intakes import ShowKey, ShownKey
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jinja2 import Template
 
 PAGE: Final = "/leaked-key"
@@ -62,14 +66,14 @@ async def page(possession: Given[PossessionService]) -> Response[bytes]:
 @post(PAGE, operation_id="leakedKeyForm", tags=["documents"], status_code=200, media_type=MediaType.HTML)
 async def form(request: StrictRequest, raw_body: Given[bytes], possession: Given[PossessionService]) -> Response[bytes]:
     """Take the form of the page."""
-    key, where, asked = _read(request, raw_body)
     try:
+        key, where, asked = _read(request, raw_body)
         if asked == "report":
             shown = await possession.report(key, where=where, ip=_ip(request))
         else:
             shown = await possession.check(key, ip=_ip(request))
-    except ThrottledError as error:
-        return _answer(429, problem=error.message)
+    except KeyturnError as error:
+        return _refuse(request, error)
     return _answer(200, shown=shown, asked=asked)
 
 
@@ -88,15 +92,34 @@ def _read(request: StrictRequest, body: bytes) -> tuple[Secret, str, str]:
     return Secret(key), where, asked
 
 
-def _answer(status: int, *, shown: ShownKey | None = None, asked: str = "", problem: str = "") -> Response[bytes]:
+def _refuse(request: StrictRequest, error: KeyturnError) -> Response[bytes]:
+    """Answer whoever filled in the form with the form, and the same status and sentence that a program gets."""
+    instance = scope_request_id(request.scope)
+    log_failure(error, instance, method=request.method, path=PAGE)
+    problem = problem_of(error, instance)
+    return _answer(problem.status, problem=problem, headers=headers_of(error))
+
+
+def _answer(
+    status: int,
+    *,
+    shown: ShownKey | None = None,
+    asked: str = "",
+    problem: Problem | None = None,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Response[bytes]:
     style = _style()
     policy = (
         f"default-src 'none'; style-src '{hash_of(style)}'; img-src data:; base-uri 'none'; "
         "form-action 'self'; frame-ancestors 'none'"
     )
-    headers = {"Content-Security-Policy": policy, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
     content = _template().render(style=style, shown=shown, asked=asked, problem=problem, action=PAGE)
-    return Response(content.encode(), status_code=status, media_type=MediaType.HTML, headers=headers)
+    return Response(
+        content.encode(),
+        status_code=status,
+        media_type=MediaType.HTML,
+        headers={**headers, "Content-Security-Policy": policy, "Cache-Control": "no-store"},
+    )
 
 
 @cache
