@@ -15,6 +15,7 @@ from keyturn.testing.server import RunningServer
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```sh run\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PROMISE = re.compile(r"# -> (.+)$", re.MULTILINE)
+_WRITTEN = re.compile(r"(?:(?<![0-9&<])>>?|\btee|-o|--output|--token-file)\s+([\w./-]+)")
 _SECONDS_MAX = 300
 
 
@@ -27,6 +28,19 @@ PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.
 
 def test_the_pages_a_newcomer_reads_first_have_examples_that_are_run() -> None:
     assert {"README.md", "docs/quickstart.md"} <= {str(page.relative_to(ROOT)) for page in PAGES}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_example_overwrites_a_file_of_the_repository(page: Path) -> None:
+    """The shell stands in the clone, where `make run` was typed."""
+    written = _WRITTEN.findall(_script(page))
+    assert [name for name in written if (ROOT / name).is_file() and not name.startswith("data/")] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_example_rests_on_a_setting_that_it_does_not_make(page: Path) -> None:
+    """The test below sets KEYTURN_URL, since its port is another; who pastes has only what the page says."""
+    assert "KEYTURN_URL" not in _script(page)
 
 
 @pytest.mark.slow
