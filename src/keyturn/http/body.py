@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from keyturn.errors import InputError, TooLargeError, UnsupportedError
+from keyturn.http.patterns import in_words
 from keyturn.kernel.redact import scrub
 
 if TYPE_CHECKING:
@@ -28,12 +29,6 @@ BODY_READ_SECONDS: Final = 15.0
 _AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN: Final = "Object contains unknown field"
 _PATTERN: Final = "Expected `str` matching regex '"
-# What a pattern that forbids characters means, since nobody reads it off the classes.
-_IN_WORDS: Final = {
-    r"^[^\\s": "expected one line of printable characters, the first of them no space",
-    r"^[^\\x00-\\x1f": "expected one line of printable characters",
-    r"^[^\\x00]": "expected text without the character NUL",
-}
 _NAMED: Final = re.compile(r"^Object (?:contains unknown|missing required) field `(?P<name>.*)`", re.DOTALL)
 _ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _FIELD_CHARACTERS_MAX: Final = 200
@@ -118,7 +113,8 @@ def _invalid(text: str, wanted: object) -> InputError:
 
 def _in_words(what: str) -> str | None:
     pattern = what.removeprefix(_PATTERN)
-    return next((said for start, said in _IN_WORDS.items() if pattern != what and pattern.startswith(start)), None)
+    said = None if pattern == what else in_words(pattern.replace("\\\\", "\\"))
+    return said and f"expected {said}"
 
 
 def _known_fields(wanted: object) -> str | None:

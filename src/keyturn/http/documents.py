@@ -15,6 +15,7 @@ from litestar.response import Redirect
 
 from keyturn.http.edge import StrictRequest
 from keyturn.http.openapi import PATH, build_document
+from keyturn.http.patterns import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -123,8 +124,9 @@ def type_of(schema: dict[str, Any]) -> str:
     if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"map of {type_of(schema['additionalProperties'])}"
     bounds = [f"{_BOUNDS[name]} {schema[name]}" for name in _BOUNDS if name in schema]
-    # As people write it: the end of our patterns refuses a newline, which `$` alone would not.
-    bounds = [one.replace(r"(?!\n)$", "$") for one in bounds]
+    if "pattern" in schema:
+        # As people write it: the end of our patterns refuses a newline, which `$` alone would not.
+        bounds.append(in_words(schema["pattern"]) or "matching " + schema["pattern"].replace(r"(?!\n)$", "$"))
     return ", ".join([schema.get("format", kind), *bounds])
 
 
@@ -134,5 +136,4 @@ _BOUNDS: Final = {
     "maximum": "≤",
     "minLength": "length ≥",
     "maxLength": "length ≤",
-    "pattern": "matching",
 }
