@@ -201,7 +201,7 @@ def not_found(kind: str, name: str) -> NotFoundError:
 def duplicate(kind: str, name: str) -> ConflictError:
     """Build the refusal of a name that is taken."""
     return ConflictError(
-        f"there is a {kind} named {name} already",
+        f"there is a {kind} named {name!r} already",
         code="duplicate",
         field="name",
         hint="take another name, or use the one that is there",

@@ -60,6 +60,8 @@ class Prepared(msgspec.Struct, frozen=True):
         if name is not None:
             judged = [one for one in report.ignored if one.verdict == BY_BASELINE]
             fresh = updated(self.baseline or new_baseline(), [*report.findings, *judged])
+            if Path(name).parent.name == FOLDER:  # where it is read from by itself, and nobody had to make it
+                _make_folder(Path(name).parent)
             write_whole(name, write_baseline(fresh))
             print(f"wrote {len(fresh.findings)} findings to {name}", file=sys.stderr)
 
@@ -94,6 +96,13 @@ def _server(options: ScanOptions) -> Server:
     from keyturn.cli.scan_server import Server
 
     return Server.of(options)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {str(folder)!r} cannot be made: {error.strerror}", field=str(folder)) from None
 
 
 def write_whole(name: str, text: str, *, private: bool = False) -> None:
