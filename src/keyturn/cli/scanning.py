@@ -30,17 +30,20 @@ def run(options: ScanOptions) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except KeyturnError as error:
-        from keyturn.cli.failure import print_failure
-
-        print_failure(error)
-        return FAILED
+        return _fail(error)
     except OSError as error:
-        print(f"error: the scan failed: {(error.strerror or type(error).__name__).lower()} [system]", file=sys.stderr)
-        return FAILED
+        return _fail(
+            KeyturnError(f"the scan failed: {(error.strerror or type(error).__name__).lower()}", code="system")
+        )
     except Exception as error:  # noqa: BLE001 -- a traceback would end with 1, which says that the scan was done
-        with contextlib.suppress(OSError):
-            print(f"error: the scan failed: {type(error).__name__} in the scanner [internal]", file=sys.stderr)
-        return FAILED
+        return _fail(KeyturnError(f"the scan failed: {type(error).__name__} in the scanner"))
+
+
+def _fail(error: KeyturnError) -> int:
+    from keyturn.cli.failure import print_failure
+
+    print_failure(error)
+    return FAILED
 
 
 def _scan(options: ScanOptions) -> int:
