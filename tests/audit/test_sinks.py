@@ -128,7 +128,7 @@ async def test_failing_sink_is_counted_and_never_blocks_the_builder(file_log: Lo
     await file_log.grow(1)
 
     health = file_log.builder.health.sinks[0]
-    assert (health.delivered, health.waiting >= 1, health.last_error) == (0, True, "the sink is out of reach")
+    assert (health.delivered, health.waiting >= 1, health.failures >= 1) == (0, True, True)
     sink.works = True
     stop.set()
     await running

@@ -267,7 +267,7 @@ async def test_failing_confirm_is_counted_and_tried_again(database: Database, to
     database.confirm = real  # type: ignore[method-assign]
 
     assert await told.until(lambda: bool(told.confirmations))
-    assert one.failures >= 1
+    assert one.trouble.failures >= 1
     await asyncio.to_thread(one.stop)
 
 
@@ -297,7 +297,7 @@ async def test_lost_confirm_connection_is_replaced(postgres_server: PostgresServ
     before = len(told.confirmations)
 
     assert await told.until(lambda: len(told.confirmations) > before + 2)
-    assert one.failures >= 1
+    assert one.trouble.failures >= 1
     await asyncio.to_thread(one.stop)
     await database.close()
 

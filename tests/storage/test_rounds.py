@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from structlog.testing import capture_logs
+
 from keyturn.errors import UnavailableError
-from keyturn.storage.rounds import Rounds
+from keyturn.storage.rounds import Rounds, Trouble
 
 LONG = 600.0
 
@@ -62,3 +64,22 @@ async def test_what_is_cancelled_is_not_counted_as_a_failure() -> None:
 
     assert isinstance((await asyncio.gather(running, return_exceptions=True))[0], asyncio.CancelledError)
     assert rounds.failures == 0
+
+
+def test_trouble_says_when_it_begins_and_when_it_is_over_and_counts_all_of_it() -> None:
+    """A loop of many turns a second must neither hide why it fails nor fill the log with it."""
+    trouble = Trouble("the work failed")
+    with capture_logs() as logged:
+        trouble.over()
+        for _ in range(3):
+            trouble.met(UnavailableError("the database is away"))
+        trouble.over()
+        trouble.over()
+        trouble.met(ValueError("a bug of our own"))
+
+    assert trouble.failures == 4
+    assert [(line["log_level"], line["event"], line.get("reason")) for line in logged] == [
+        ("warning", "the work failed", "the database is away"),
+        ("info", "works again", None),
+        ("error", "the work failed", None),
+    ]

@@ -20,6 +20,7 @@ from keyturn.audit.sinks import Publisher, SinkHealth
 from keyturn.audit.tree import Growth, StoredCheckpoint, plan, read_checkpoint
 from keyturn.errors import ConflictError, IntegrityError, KeyturnError
 from keyturn.storage import election
+from keyturn.storage.rounds import Trouble
 from keyturn.storage.schema import audit_leaf
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ class BuilderHealth:
     built: int
     """Leaves this worker has added to trees."""
     failures: int
-    last_error: str | None
     broken: tuple[str, ...]
     """Workspaces whose stored tree does not fit together, and is not signed any more."""
     sinks: tuple[SinkHealth, ...]
@@ -74,9 +74,8 @@ class Builder:
         self._publishers = [Publisher(sink) for sink in sinks]
         self._progress = _Progress()
         self._built = 0
-        self._failures = 0
-        self._last_error: str | None = None
-        self._broken: dict[str, str] = {}
+        self._trouble = Trouble("the audit trees cannot be built")
+        self._broken: dict[str, Trouble] = {}
 
     @property
     def health(self) -> BuilderHealth:
@@ -84,8 +83,7 @@ class Builder:
         return BuilderHealth(
             leader=self._is_leader,
             built=self._built,
-            failures=self._failures,
-            last_error=next(iter(self._broken.values()), self._last_error),
+            failures=self._trouble.failures,
             broken=tuple(sorted(self._broken)),
             sinks=tuple(publisher.health for publisher in self._publishers),
         )
@@ -125,9 +123,9 @@ class Builder:
         for workspace in sorted({*news, *progress.behind}):
             try:
                 added += await self._build(workspace, repeat=cursor is None)
-                self._broken.pop(workspace, None)
+                self._mend(workspace)
             except IntegrityError as error:
-                self._broken[workspace] = error.message
+                self._break(workspace, error)
                 behind.add(workspace)
             except ConflictError as error:
                 if error.code != "duplicate":
@@ -135,7 +133,7 @@ class Builder:
                     self._progress = _Progress()
                     return added
                 # A row is in the way.  Two first builds at once look like this too, and clear at the next pass.
-                self._broken[workspace] = f"the audit tree of {workspace} could not be added to: {error.message}"
+                self._break(workspace, error)
                 behind.add(workspace)
         progress.cursor, progress.behind = head.seq, behind
         return added
@@ -211,17 +209,25 @@ class Builder:
             await self._database.write(
                 lambda transaction: election.resign(transaction.connection, ELECTION, self._holder)
             )
-        except KeyturnError:
-            self._failures += 1
+        except KeyturnError as error:
+            self._trouble.met(error)
+
+    def _break(self, workspace: str, error: KeyturnError) -> None:
+        trouble = self._broken.setdefault(workspace, Trouble(f"the audit tree of {workspace} cannot be added to"))
+        trouble.met(error)
+
+    def _mend(self, workspace: str) -> None:
+        trouble = self._broken.pop(workspace, None)
+        if trouble is not None:
+            trouble.over()
 
     async def _build_quietly(self) -> None:
         try:
             await self.build_once()
         except KeyturnError as error:
-            self._failures += 1
-            self._last_error = error.message
+            self._trouble.met(error)
         else:
-            self._last_error = None
+            self._trouble.over()
 
 
 def _workspaces_after(connection: Connection, cursor: int | None) -> list[str]:

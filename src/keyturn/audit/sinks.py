@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from keyturn.errors import ConfigError, UnavailableError
+from keyturn.storage.rounds import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -59,8 +60,6 @@ class SinkHealth:
     delivered: int
     waiting: int
     failures: int
-    last_error: str | None
-    """None once a delivery succeeded again."""
 
 
 class FileSink:
@@ -145,8 +144,7 @@ class Publisher:
         self._pending: deque[str] = deque(maxlen=PENDING_MAX)
         self._news = asyncio.Event()
         self._delivered = 0
-        self._failures = 0
-        self._last_error: str | None = None
+        self._trouble = Trouble(f"checkpoints cannot be delivered to {sink.name}")
 
     def publish(self, notes: Iterable[str]) -> None:
         """Queue notes; never blocks."""
@@ -156,7 +154,7 @@ class Publisher:
     @property
     def health(self) -> SinkHealth:
         """How the sink is doing."""
-        return SinkHealth(self._sink.name, self._delivered, len(self._pending), self._failures, self._last_error)
+        return SinkHealth(self._sink.name, self._delivered, len(self._pending), self._trouble.failures)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until stopped, then what is left if that is quick."""
@@ -186,15 +184,14 @@ class Publisher:
             try:
                 await self._sink.deliver(batch)
             except UnavailableError as error:
-                self._failures += 1
-                self._last_error = error.message
+                self._trouble.met(error)
                 return False
             self._delivered += len(batch)
             for line in batch:
                 # While the sink was busy the oldest may have been pushed out.
                 if self._pending and self._pending[0] == line:
                     self._pending.popleft()
-        self._last_error = None
+        self._trouble.over()
         return True
 
 

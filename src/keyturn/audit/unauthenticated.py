@@ -20,6 +20,7 @@ from sqlalchemy import select
 from keyturn.audit.leaf import Actor, Leaf
 from keyturn.errors import KeyturnError
 from keyturn.kernel.clock import rfc3339
+from keyturn.storage.rounds import Trouble
 from keyturn.storage.schema import workspace
 from keyturn.storage.transaction import ChangeKind, Entry
 from keyturn.wire.actions import Action
@@ -79,7 +80,7 @@ class Unauthenticated:
         self._minutes: dict[int, dict[str, int]] = {}
         self.total = 0
         """Failures counted since the start."""
-        self.flush_failures = 0
+        self._trouble = Trouble("refused requests could not be put on record")
 
     def count(self, ip: str | None, at: float) -> None:
         """Count one failure at epoch seconds `at`; touches memory only, and little of it."""
@@ -121,8 +122,10 @@ class Unauthenticated:
     async def _flush_quietly(self, through: float | None) -> None:
         try:
             await self.flush(through)
-        except KeyturnError:
-            self.flush_failures += 1
+        except KeyturnError as error:
+            self._trouble.met(error)
+        else:
+            self._trouble.over()
 
     def _put_back(self, taken: dict[int, dict[str, int]]) -> None:
         for minute, networks in taken.items():

@@ -77,8 +77,10 @@ class VerificationParts:
         text = "For how long this node may answer from memory if nothing more is confirmed."
         yield gauge("keyturn_follower_applied", "The last change this node has applied.", freshness.applied)
         yield gauge("keyturn_freshness_seconds", text, remaining)
-        yield counter("keyturn_follower_failures", "Polls of the change log that failed.", self.follower.failures)
-        yield counter("keyturn_confirm_failures", "Confirms that failed.", self.confirmer.failures)
+        yield counter(
+            "keyturn_follower_failures", "Polls of the change log that failed.", self.follower.trouble.failures
+        )
+        yield counter("keyturn_confirm_failures", "Confirms that failed.", self.confirmer.trouble.failures)
         jumps = self.replication.time_jumps
         yield counter("keyturn_time_jumps", "Times the clock moved by over two seconds.", jumps)
         yield gauge("keyturn_replica_keys", "Keys held in memory.", replica.keys)

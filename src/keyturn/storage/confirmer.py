@@ -12,6 +12,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Protocol
 
+from keyturn.storage.rounds import Trouble
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -58,8 +60,7 @@ class Confirmer:
         self._wake = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
-        self.failures = 0
-        self.last_failure: BaseException | None = None
+        self.trouble = Trouble("this node cannot confirm")
 
     def start(self) -> None:
         """Start the thread."""
@@ -99,9 +100,10 @@ class Confirmer:
         while not self._stopping:
             try:
                 self._confirm()
-            except Exception as error:  # noqa: BLE001 -- counted, kept for `doctor`, and tried again
-                self.failures += 1
-                self.last_failure = error
+            except Exception as error:  # noqa: BLE001 -- counted, logged, and tried again
+                self.trouble.met(error)
+            else:
+                self.trouble.over()
             self._wake.wait(self._every)
             # Cleared before the position is read again, so that no wake-up is lost.
             self._wake.clear()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from keyturn.errors import GoneError, KeyturnError
 from keyturn.storage.change_log import READ_MAX, Change, Head, read_changes, read_head, restart_log
+from keyturn.storage.rounds import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,8 +87,7 @@ class Follower:
         self._loop = asyncio.get_running_loop()
         self.log_id = ""
         self.applied = -1
-        self.failures = 0
-        self.last_failure: BaseException | None = None
+        self.trouble = Trouble("the change log cannot be followed")
         self._ticked = asyncio.Condition()
         self._rewound: str | None = None
         self._begun = 0
@@ -106,13 +106,13 @@ class Follower:
         while True:
             try:
                 await self.tick()
-            except Exception as error:  # noqa: BLE001 -- counted, kept for `doctor`, and tried again
-                self.failures += 1
-                self.last_failure = error
+            except Exception as error:  # noqa: BLE001 -- counted, logged, and tried again
+                self.trouble.met(error)
                 if not isinstance(error, KeyturnError):
                     self._lose()
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
+            self.trouble.over()
             # A timer that wakes, not a timeout: one that expires costs a cancellation and two exceptions each time.
             timer = self._loop.call_later(POLL_SECONDS, self._wake.set)
             await self._wake.wait()

@@ -3,6 +3,7 @@
 run      a round every so often, and at once when woken
 attempt  do one thing; what fails is counted and logged, and is not raised
 quietly  the same of what has no rounds
+Trouble  count the failures of a loop that is tighter, and log their beginning and their end
 """
 
 from __future__ import annotations
@@ -62,18 +63,46 @@ class Rounds:
         self.failures += 1
 
 
+class Trouble:
+    """Counts failures of what is tried again and again; the log says when they begin and when they are over."""
+
+    def __init__(self, failing: str) -> None:
+        """Begin without any; `failing` is what is logged."""
+        self._failing = failing
+        self._lasts = False
+        self.failures = 0
+
+    def met(self, error: Exception) -> None:
+        """Count an error; the first after a success is logged with its reason."""
+        self.failures += 1
+        if not self._lasts:
+            self._lasts = True
+            _log_failure(self._failing, error)
+
+    def over(self) -> None:
+        """It has worked."""
+        if self._lasts:
+            self._lasts = False
+            _log.info("works again", was=self._failing)
+
+
 async def quietly(
     failing: str, work: Callable[[], Awaitable[T]], *, failed: Callable[[], None] | None = None
 ) -> T | None:
     """Do `work` once; an error is not raised but logged as `failing`, told to `failed`, and answered with None."""
     try:
         return await work()
-    except KeyturnError as error:
-        _log.warning(failing, code=error.code, reason=error.message)
-    except TimeoutError:
-        _log.warning(failing, reason="it took too long")
     except Exception as error:  # noqa: BLE001 -- whoever goes on must outlive our own bugs
-        _log.error(failing, exc_info=error)
+        _log_failure(failing, error)
     if failed is not None:
         failed()
     return None
+
+
+def _log_failure(failing: str, error: Exception) -> None:
+    if isinstance(error, KeyturnError):
+        _log.warning(failing, code=error.code, reason=error.message)
+    elif isinstance(error, TimeoutError):
+        _log.warning(failing, reason="it took too long")
+    else:
+        _log.error(failing, exc_info=error)
