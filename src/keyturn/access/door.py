@@ -158,9 +158,9 @@ class Operation:
         self.transaction.append(Entry(place, kind, entity, leaf.row(), awaited=awaited))
         self.recorded = True
 
-    def announce(self, kind: ChangeKind, entity: str, *, awaited: bool = False, workspace: str | None = None) -> None:
+    def announce(self, kind: ChangeKind, entity: str, *, awaited: bool = False) -> None:
         """Leave a change row without a leaf, for an entity that changed along with the recorded one."""
-        self.transaction.append(Entry(workspace or self.workspace, kind, entity, awaited=awaited))
+        self.transaction.append(Entry(self.workspace, kind, entity, awaited=awaited))
 
     def unchanged(self) -> None:
         """State that this unit changes nothing (a replay, or the state asked for already holds), so it owes no leaf."""

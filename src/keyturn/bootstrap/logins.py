@@ -70,13 +70,11 @@ class GuardedFetcher:
         *,
         setting: str = SETTING,
         resolver: Resolver | None = None,
-        seconds: float = REQUEST_SECONDS,
     ) -> None:
         """Talk to the internet and to `allowed` networks, which `setting` lists."""
         self._setting = setting
         self._allowed = tuple(allowed)
         self._resolver: Resolver = resolver or SystemResolver()
-        self._seconds = seconds
         self._places = asyncio.Semaphore(REQUESTS_MAX)
 
     def check(self, url: str) -> None:
@@ -111,7 +109,7 @@ class GuardedFetcher:
         bytes_max: int,
     ) -> Fetched:
         try:
-            async with asyncio.timeout(self._seconds), self._places:
+            async with asyncio.timeout(REQUEST_SECONDS), self._places:
                 target = parse_url(url, self._allowed, setting=self._setting)
                 return await self._asked(method, target, headers, body, ca_pem, bytes_max)
         except InputError as refused:
@@ -119,7 +117,7 @@ class GuardedFetcher:
         except GuardError as refused:
             raise FetchError(f"refused: {refused}") from None
         except (TimeoutError, httpcore.TimeoutException):
-            raise FetchError(f"no answer within {self._seconds:g} s") from None
+            raise FetchError(f"no answer within {REQUEST_SECONDS:g} s") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError, ValueError) as failed:
             raise FetchError(f"the connection failed: {type(failed).__name__}") from None
 
@@ -141,7 +139,12 @@ class GuardedFetcher:
             max_keepalive_connections=0,
             network_backend=PinnedBackend(target.scheme, self._allowed, self._resolver),
         )
-        limits = {"connect": CONNECT_SECONDS, "read": self._seconds, "write": self._seconds, "pool": self._seconds}
+        limits = {
+            "connect": CONNECT_SECONDS,
+            "read": REQUEST_SECONDS,
+            "write": REQUEST_SECONDS,
+            "pool": REQUEST_SECONDS,
+        }
         url = httpcore.URL(
             scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode()
         )

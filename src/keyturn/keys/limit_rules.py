@@ -29,11 +29,11 @@ _is_name: Final = re.compile(wire.RULE_NAME_PATTERN).match
 _SHOWN_MAX: Final = 64
 
 
-def check_limits(given: Sequence[LimitInput | LimitRule], field: str = "limits") -> tuple[LimitRule, ...]:
+def check_limits(given: Sequence[LimitInput | LimitRule]) -> tuple[LimitRule, ...]:
     """Return the limits as they are kept; raises InputError naming the field, as `limits[2].burst`."""
-    _check_place(given, field)
+    _check_place(given, "limits")
     for at, one in enumerate(given):
-        place = f"{field}[{at}]"
+        place = f"limits[{at}]"
         _within(f"{place}.limit", one.limit, 1, wire.UNITS_MAX)
         _within(f"{place}.window_seconds", one.window_seconds, 1, wire.WINDOW_SECONDS_MAX)
         _one_of(f"{place}.per", one.per, get_args(wire.LimitSharing))
@@ -47,11 +47,11 @@ def check_limits(given: Sequence[LimitInput | LimitRule], field: str = "limits")
     return tuple(LimitRule(**_fields(one)) for one in given)
 
 
-def check_quotas(given: Sequence[QuotaInput | QuotaRule], field: str = "quotas") -> tuple[QuotaRule, ...]:
+def check_quotas(given: Sequence[QuotaInput | QuotaRule]) -> tuple[QuotaRule, ...]:
     """Return the quotas as they are kept; raises InputError naming the field, as `quotas[0].refill_day`."""
-    _check_place(given, field)
+    _check_place(given, "quotas")
     for at, one in enumerate(given):
-        place = f"{field}[{at}]"
+        place = f"quotas[{at}]"
         _within(f"{place}.amount", one.amount, 0, wire.AMOUNT_MAX)
         _one_of(f"{place}.period", one.period, get_args(wire.QuotaPeriod))
         _one_of(f"{place}.per", one.per, get_args(wire.QuotaSharing))

@@ -17,11 +17,11 @@ QUIET_SECONDS: Final = 1.0
 class Progress:
     """Counts what was scanned, and shows it when it takes long."""
 
-    def __init__(self, *, shown: bool | None = None, quiet_seconds: float = QUIET_SECONDS) -> None:
+    def __init__(self, *, shown: bool | None = None) -> None:
         """Show on a terminal, or when told to."""
         is_terminal = sys.stderr is not None and sys.stderr.isatty()  # who was started without one has none
         self._shown = is_terminal if shown is None else shown
-        self._begin = boottime() + quiet_seconds
+        self._begin = boottime() + QUIET_SECONDS
         self._bar: Any = None
         self._task: Any = None
         self._documents = self._bytes = self._findings = 0
