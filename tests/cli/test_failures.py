@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keyturn.cli.failure import print_failure
+from keyturn.cli.failure import flush_streams, print_failure
 from keyturn.cli.session import Session
 from keyturn.client.transport import error_of
 from keyturn.config import server_url
@@ -34,6 +34,15 @@ def test_an_answer_that_cannot_be_written_is_told_in_a_sentence(arguments: tuple
     assert done.returncode == 2
     assert done.stderr.startswith(b"error: ")
     assert b"no space left on device [system]" in done.stderr
+
+
+def test_what_was_printed_and_not_taken_is_known_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, taken in (("stdout", False), ("stderr", True)):
+        with open("/dev/full", "w") as full, monkeypatch.context() as patched:  # noqa: PTH123 -- a device
+            patched.setattr(sys, name, full)
+            full.write("still in the buffer")
+            assert flush_streams() is taken
+            assert flush_streams() is True
 
 
 def test_an_argument_that_is_not_utf_8_is_told_in_a_sentence() -> None:

@@ -17,10 +17,11 @@ def main() -> None:
         options = plain(arguments[1:])
         if options is not None:
             from keyturn.cli.failure import flush_streams
-            from keyturn.cli.scanning import CLEAN, FOUND, run
+            from keyturn.cli.scanning import CLEAN, FAILED, FOUND, run
 
             code = run(options)
-            flush_streams()
+            if not flush_streams() and code == CLEAN:
+                code = FAILED
             if code in {CLEAN, FOUND}:
                 # What was done is closed: taking every module and rule apart takes a tenth of a hook's time.
                 os._exit(code)

@@ -56,15 +56,19 @@ def _printable(line: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
-def flush_streams() -> None:
-    """Write out what was printed; a stream that takes no more is given up.
+def flush_streams() -> bool:
+    """Write out what was printed; False when the output was not taken, though somebody is there to take it.
 
-    The interpreter would try again at its end, and end with 120 in place of the exit code.
+    A stream that takes no more is given up: the interpreter would try again at its end, and end with 120 in place of
+    the exit code.
     """
+    taken = True
     for stream in (sys.stdout, sys.stderr):
         if stream is None:  # as it is for who was started without one
             continue
         try:
             stream.flush()
-        except OSError:
+        except OSError as error:
+            taken = taken and (stream is sys.stderr or isinstance(error, BrokenPipeError))
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return taken

@@ -130,6 +130,5 @@ def main(argv: list[str] | None = None) -> int:
     else:
         code = result if isinstance(result, int) else 0
     if argv is None:
-        flush_streams()
-        sys.exit(code)
+        sys.exit(code if flush_streams() or code else USAGE)
     return code
