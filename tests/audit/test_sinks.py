@@ -5,11 +5,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from keyturn.audit.builder import Builder
 from keyturn.audit.checkpoint import notes_in
 from keyturn.audit.sinks import PENDING_MAX, FileSink, HttpsSink, Publisher, checkpoint_line, open_sink
 from keyturn.errors import ConfigError, UnavailableError
+from keyturn.storage.change_log import Head
 from tests.audit.log import Log
 
 
@@ -160,3 +162,54 @@ def test_setting_names_the_sink(tmp_path: Path) -> None:
     assert isinstance(open_sink("http://127.0.0.1:9/x"), HttpsSink)
     with pytest.raises(ConfigError):
         open_sink(str(tmp_path) + os.sep)
+
+
+class BrokenSink(FailingSink):
+    """Has a bug; its error says more than a log should."""
+
+    async def deliver(self, lines: Sequence[str]) -> None:
+        self.asked.set()
+        if not self.works:
+            raise ValueError("the address https://sink.example/hidden")
+        self.lines.extend(lines)
+
+
+async def test_bug_of_a_sink_ends_neither_its_deliveries_nor_the_building(file_log: Log) -> None:
+    sink = BrokenSink()
+    file_log.builder = Builder(file_log.database, file_log.keyring, "nod_test", [sink])
+    stop = asyncio.Event()
+    with capture_logs() as logged:
+        running = asyncio.create_task(file_log.builder.run(stop))
+        await file_log.append(1)
+        await asyncio.wait_for(sink.asked.wait(), 10)
+        sink.works = True
+        await file_log.append(1)
+        stop.set()
+        await running
+
+    assert len(sink.lines) >= 1
+    assert (await file_log.latest()).size == 2
+    assert "hidden" not in str(logged)
+    assert any(line.get("reason") == "the checkpoint sink failed: ValueError" for line in logged)
+
+
+async def test_bug_in_building_is_counted_and_outlived(file_log: Log) -> None:
+    """One worker would otherwise sign nothing more until it is started again."""
+    met = asyncio.Event()
+    real = file_log.database.head
+
+    async def broken() -> Head:
+        met.set()
+        raise ValueError("a bug of our own")
+
+    file_log.database.head = broken  # type: ignore[method-assign]
+    stop = asyncio.Event()
+    running = asyncio.create_task(file_log.builder.run(stop))
+    await asyncio.wait_for(met.wait(), 10)
+    file_log.database.head = real  # type: ignore[method-assign]
+    await file_log.append(1)
+    stop.set()
+    await running
+
+    assert file_log.builder.health.failures >= 1
+    assert (await file_log.latest()).size == 1

@@ -272,7 +272,7 @@ async def test_the_rehasher_runs_by_itself_and_survives_a_failing_database(world
     write = world.database.write
     world.take_database_away()
     await world.rehasher.drain()
-    assert world.rehasher.failures == 1
+    assert world.rehasher.trouble.failures == 1
     world.database.write = write  # type: ignore[method-assign]
     world.rehasher.start()
     assert world.verify_now(issued.key) is not None

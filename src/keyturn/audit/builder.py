@@ -224,7 +224,7 @@ class Builder:
     async def _build_quietly(self) -> None:
         try:
             await self.build_once()
-        except KeyturnError as error:
+        except Exception as error:  # noqa: BLE001 -- building must outlive our own bugs
             self._trouble.met(error)
         else:
             self._trouble.over()

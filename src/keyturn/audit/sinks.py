@@ -186,6 +186,10 @@ class Publisher:
             except UnavailableError as error:
                 self._trouble.met(error)
                 return False
+            except Exception as error:  # noqa: BLE001 -- a sink's bug must not end the building of the trees
+                # Only its type: the text may hold the address, and the address a token.
+                self._trouble.met(UnavailableError(f"the checkpoint sink failed: {type(error).__name__}"))
+                return False
             self._delivered += len(batch)
             for line in batch:
                 # While the sink was busy the oldest may have been pushed out.

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from keyturn.audit.leaf import Actor, Leaf
-from keyturn.errors import KeyturnError
 from keyturn.kernel.clock import rfc3339
 from keyturn.storage.rounds import Trouble
 from keyturn.storage.schema import workspace
@@ -122,7 +121,7 @@ class Unauthenticated:
     async def _flush_quietly(self, through: float | None) -> None:
         try:
             await self.flush(through)
-        except KeyturnError as error:
+        except Exception as error:  # noqa: BLE001 -- whatever it was, the counts are kept and tried again
             self._trouble.met(error)
         else:
             self._trouble.over()

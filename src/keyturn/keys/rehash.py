@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select, update
 
-from keyturn.errors import KeyturnError
 from keyturn.kernel.tokenformat import digest, sha256
 from keyturn.keys import keyspace_store
 from keyturn.keys.records import PEPPER
+from keyturn.storage.rounds import Trouble
 from keyturn.storage.schema import key_version, sealed_key
 from keyturn.storage.transaction import ChangeKind, Entry
 from keyturn.verify.rules import FAST_KIND
@@ -59,7 +59,7 @@ class Rehasher:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.rehashed = 0
-        self.failures = 0
+        self.trouble = Trouble("digests cannot be moved to the newest pepper")
 
     def start(self) -> None:
         """Start the task."""
@@ -85,8 +85,10 @@ class Rehasher:
             try:
                 committed = await self._database.write(partial(_rehash, batch))
                 self.rehashed += committed.value
-            except KeyturnError:
-                self.failures += 1
+            except Exception as error:  # noqa: BLE001 -- logged; what failed is tried again at its next use
+                self.trouble.met(error)
+            else:
+                self.trouble.over()
             for done in batch:
                 self._waiting.pop(done.version.id, None)
 
