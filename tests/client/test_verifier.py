@@ -192,14 +192,20 @@ def test_it_goes_on_without_the_control_plane_for_as_long_as_it_is_fresh(
     control.patch("/keyspaces/orders", stale_after_seconds=3)
     key = control.issue()
     one = verifier()
-    eventually(lambda: one.verify(key.key))
-    control.server.pause()
-    stopped = time.monotonic()
-    seen: list[tuple[float, str]] = []
-    while len([code for _, code in seen if code != "VALID"]) < 20:
-        seen.append((time.monotonic() - stopped, one.verify(key.key).code))
-        time.sleep(0.02)
-    control.server.resume()
+
+    def asked_while_it_stands_still() -> list[tuple[float, str]]:
+        eventually(lambda: one.verify(key.key))
+        control.server.pause()
+        stopped = time.monotonic()
+        found: list[tuple[float, str]] = []
+        while len([code for _, code in found if code != "VALID"]) < 20:
+            found.append((time.monotonic() - stopped, one.verify(key.key).code))
+            time.sleep(0.02)
+        control.server.resume()
+        # On a busy machine it may have been stale when the pause began, and then that is another pause's to show.
+        return found if found[0][1] == "VALID" else []
+
+    seen = eventually(asked_while_it_stands_still)
     codes = [code for _, code in seen]
     turned = codes.index("UNAVAILABLE")
     assert set(codes[:turned]) == {"VALID"}

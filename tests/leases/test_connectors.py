@@ -28,6 +28,7 @@ from keyturn.testing.mariadb import MariadbServer, find_mariadbd
 from keyturn.testing.ports import free_port
 from keyturn.testing.postgres import PostgresServer
 from keyturn.testing.valkey import ValkeyServer
+from keyturn.testing.waiting import PATIENCE_SECONDS
 
 NOW = 1_900_000_000.0
 
@@ -422,4 +423,4 @@ async def test_a_server_that_drips_holds_no_thread() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5), connector.open(connection):
                 pass
-        assert await asyncio.to_thread(over.wait, 10)
+        assert await asyncio.to_thread(over.wait, PATIENCE_SECONDS)

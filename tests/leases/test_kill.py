@@ -237,8 +237,10 @@ def test_leases_expire_on_time_over_a_kill_and_a_provider_that_was_away(
     set_up(server, provider)
     with client_of(server) as client:
         path = f"{API}/credential-sources/app/roles/reader/leases"
-        made = [client.post(path, json={"ttl_seconds": 4}).json() for _ in range(5)]
-    assert provider.accounts() == {one["fields"]["username"] for one in made}
+        for _ in range(5):
+            made = client.post(path, json={"ttl_seconds": 4}).json()
+            # At once: on a busy machine the first may be over when the last is made.
+            assert made["fields"]["username"] in provider.accounts()
     server.kill9()
     provider.server.kill()
     server.restart()

@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COMPILED: dict[str, tuple[str, ...]] = runpy.run_path(str(ROOT / "setup.py"))["COMPILED"]
 MODULES = [f"{package}/{name}" for package, names in COMPILED.items() for name in names]
-# Slow by themselves, or about the files of the repository.
-LEFT_OUT = ("test_compiled.py", "test_replica.py")
+# Slow by themselves, or about the files of the repository, or about what is never compiled alone.
+LEFT_OUT = ("test_compiled.py", "test_freshness.py", "test_replica.py")
 
 
 @pytest.mark.parametrize("module", MODULES)
