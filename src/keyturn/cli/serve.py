@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 
 import click
 
+from keyturn.cli.failure import flush_streams
 from keyturn.config import load_settings
 
 
@@ -18,6 +20,9 @@ def serve() -> None:
     from keyturn.bootstrap.serving import run_server
 
     run_server(settings)
+    # Everything is closed; to take a thousand modules apart would only keep waiting whoever stops it.
+    flush_streams()
+    os._exit(0)
 
 
 @click.command()
