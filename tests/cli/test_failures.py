@@ -53,14 +53,14 @@ def test_an_argument_that_is_not_utf_8_is_told_in_a_sentence() -> None:
     )
 
 
-def test_a_token_is_sent_in_clear_to_this_machine_alone() -> None:
-    """Whoever listens on the way would hold the token from then on."""
+@pytest.mark.parametrize("token", [Secret("any"), None])
+def test_nothing_is_sent_in_clear_but_to_this_machine(token: Secret | None) -> None:
+    """Whoever listens on the way would hold the token from then on, or the wrap that is opened, or the key shown."""
     for url in ("http://keys.example.com", "http://10.0.0.7:8700", "HTTP://keys.example.com"):
         with pytest.raises(ConfigError, match="unencrypted"):
-            Session(url, Secret("any"))
+            Session(url, token)
     for url in ("http://127.0.0.1:8700", "http://[::1]:8700", "http://localhost:8700", "https://keys.example.com"):
-        Session(url, Secret("any"))
-    Session("http://keys.example.com", None)
+        Session(url, token)
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,10 @@ def test_nothing_that_a_server_says_is_obeyed_by_the_terminal(capsys: pytest.Cap
     print_failure(error_of(404, {}, b'{"detail": "a\\u001b[2Jb\\nc", "instance": "\\u001b[1m"}'))
     assert "\x1b" not in (printed := capsys.readouterr().err)
     assert len(printed.splitlines()) == 2
+
+
+def test_help_lists_commands_in_whole_words() -> None:
+    done = keyturn("keys", "--help")
+    assert b"..." not in done.stdout.partition(b"Commands:")[2]
+    assert b"verify   Verify a key from standard input, a prompt or an env file." in done.stdout
+    assert b"disable  Refuse every secret of a key; reversible." in done.stdout

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import click
 
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import emit, fields, json_option, table
 from keyturn.cli.session import Reply, open_session
 from keyturn.errors import InputError, not_found
@@ -59,7 +60,7 @@ def _show(reply: Reply, *, as_json: bool) -> None:
 # --- workspaces ----------------------------------------------------------------------------------
 
 
-@click.group()
+@click.group(cls=Commands)
 def workspaces() -> None:
     """Manage workspaces: tenants that share nothing."""
 
@@ -134,7 +135,7 @@ def update_workspace(
 # --- principals ----------------------------------------------------------------------------------
 
 
-@click.group()
+@click.group(cls=Commands)
 def principals() -> None:
     """Manage principals (by id or name) and their tokens."""
 
@@ -206,7 +207,7 @@ def enable_principal(*, principal: str, as_json: bool) -> None:
     _show(session.post(f"/principals/{_segment(_principal_id(session, principal))}/enable"), as_json=as_json)
 
 
-@principals.group("tokens")
+@principals.group("tokens", cls=Commands)
 def tokens() -> None:
     """Manage the management tokens of a principal."""
 
@@ -265,7 +266,7 @@ def revoke_token(*, principal: str, token_id: str, as_json: bool) -> None:
 # --- roles ---------------------------------------------------------------------------------------
 
 
-@click.group()
+@click.group(cls=Commands)
 def roles() -> None:
     """Manage roles: what is granted to a role, its members may do."""
 
@@ -322,7 +323,7 @@ def unassign_role(*, name: str, principal: str, as_json: bool) -> None:
 # --- grants --------------------------------------------------------------------------------------
 
 
-@click.group()
+@click.group(cls=Commands)
 def grants() -> None:
     """Manage grants, and explain a decision."""
 

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import click
 
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import emit, json_option, table
 from keyturn.cli.policy import limit_option
 from keyturn.cli.session import open_session
@@ -19,7 +20,7 @@ def _at(kind: str, name: str, *rest: str) -> str:
     return "/".join((f"/{kind}", quote(name, safe=""), *rest))
 
 
-@click.group()
+@click.group(cls=Commands)
 def guards() -> None:
     """Hold actions on paths back until a second principal approves."""
 
@@ -68,7 +69,7 @@ def revoke_guard(*, guard_id: str, as_json: bool) -> None:
     emit(open_session().post(_at("guards", guard_id, "revoke")).json, as_json=as_json)
 
 
-@click.group()
+@click.group(cls=Commands)
 def approvals() -> None:
     """Ask for the approval of a second principal, and decide what others ask for."""
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 import click
 
 from keyturn.cli.failure import NO, USAGE, print_failure
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import cell, emit, fields, json_option, table
 from keyturn.cli.session import open_session
 from keyturn.errors import ConflictError, InputError, KeyturnError
@@ -34,7 +35,7 @@ T = TypeVar("T")
 _PATH = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.group()
+@click.group(cls=Commands)
 def audit() -> None:
     """Read, export and verify the audit log."""
 

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import click
 
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import emit, json_option, table
 from keyturn.cli.policy import if_match, limit_option, revision_option
 from keyturn.cli.session import open_session
@@ -15,7 +16,7 @@ def _path(name: str, *rest: str) -> str:
     return "/".join(("/decoys", *(quote(part, safe="") for part in (name, *rest))))
 
 
-@click.group()
+@click.group(cls=Commands)
 def decoys() -> None:
     """Plant keys and secrets that nothing uses, and be told of any use."""
 

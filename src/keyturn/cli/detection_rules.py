@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import emit, fields, json_option, table
 from keyturn.errors import NotFoundError
 
@@ -22,7 +23,7 @@ _SEEDS: Final = 3
 _SHOWN: Final = ("id", "title", "provider", "kind", "environment", "severity", "checksum", "about", "revoke", "source")
 
 
-@click.group()
+@click.group(cls=Commands)
 def rules() -> None:
     """See what the scanner looks for, and check rules of your own."""
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import click
 
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import emit, fields, json_option, table
 from keyturn.cli.policy import if_match, limit_option, revision_option
 from keyturn.cli.session import open_session
@@ -20,7 +21,7 @@ _COLUMNS: Final = ("id", "state", "certainty", "owner", "key", "secret_path", "a
 _AT_ONCE: Final = 10_000
 
 
-@click.group()
+@click.group(cls=Commands)
 def findings() -> None:
     """Look at what has leaked, and decide about it."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import cell
 from keyturn.cli.scanning import FAILED
 from keyturn.errors import InputError, KeyturnError
@@ -26,7 +27,7 @@ _REPOSITORY = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Commands)
 def hooks() -> None:
     """Stop leaked keys in git: before a commit, before a push, and on a server."""
 

@@ -16,6 +16,7 @@ import click
 
 from keyturn.cli.allowances import allowance_options, readable
 from keyturn.cli.failure import NO
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import cell, emit, fields, json_option, table
 from keyturn.cli.policy import (
     if_match,
@@ -66,7 +67,7 @@ _SHOWN = (
 _VERSIONS = ("number", "id", "state", "valid_until", "uses", "last_used_at", "ip_network", "user_agent", "endpoint")
 
 
-@click.group()
+@click.group(cls=Commands)
 def keys() -> None:
     """Manage issued keys."""
 

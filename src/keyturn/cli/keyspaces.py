@@ -8,6 +8,7 @@ from urllib.parse import quote
 import click
 
 from keyturn.cli.allowances import allowance_options, readable
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import emit, fields, json_option, table
 from keyturn.cli.policy import if_match, limit_option, read_restrictions, restrictions_options, revision_option
 from keyturn.cli.session import open_session
@@ -46,7 +47,7 @@ def _path(name: str, *rest: str) -> str:
     return "/".join(("/keyspaces", quote(name, safe=""), *rest))
 
 
-@click.group()
+@click.group(cls=Commands)
 def keyspaces() -> None:
     """Manage keyspaces."""
 

@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 import click
 
-from keyturn.cli.output import emit, json_option, table
+from keyturn.cli.groups import Commands
+from keyturn.cli.output import emit, fields, json_option, table
 from keyturn.cli.policy import if_match, limit_option, revision_option
 from keyturn.cli.session import Session, open_session
 from keyturn.config import load_settings
@@ -23,7 +24,7 @@ def _path(name: str, *rest: str) -> str:
     return "/".join(("/leak-intakes", *(quote(part, safe="") for part in (name, *rest))))
 
 
-@click.group("leak-intakes")
+@click.group("leak-intakes", cls=Commands)
 def leak_intakes() -> None:
     """Let partners outside report leaked keys, signed."""
 
@@ -99,7 +100,7 @@ def delete(*, name: str, revision: int | None, as_json: bool) -> None:
     emit(open_session().post(_path(name, "delete"), if_match=if_match(revision)).json, as_json=as_json)
 
 
-@click.group("leaked-key")
+@click.group("leaked-key", cls=Commands)
 def leaked_key() -> None:
     """Ask whether a key that you have come upon is one of a server's, and report it; needs no token."""
 
@@ -108,7 +109,8 @@ def leaked_key() -> None:
 @json_option
 def check(*, as_json: bool) -> None:
     """Tell whether the key on stdin is one of ours, and works."""
-    emit(_session().post("/leaked-keys/check", {"key": _read_key()}).json, as_json=as_json)
+    answer = _session().post("/leaked-keys/check", {"key": _read_key()}).json
+    emit(answer, as_json=as_json, human=lambda shown: fields(shown, "ours", "works", "id"))
 
 
 @leaked_key.command()

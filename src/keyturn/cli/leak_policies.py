@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import click
 
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import emit, json_option, table
 from keyturn.cli.policy import if_match, limit_option, revision_option
 from keyturn.cli.session import open_session
@@ -23,7 +24,7 @@ def _path(name: str, *rest: str) -> str:
     return "/".join(("/leak-policies", quote(name, safe=""), *rest))
 
 
-@click.group("leak-policies")
+@click.group("leak-policies", cls=Commands)
 def leak_policies() -> None:
     """Say what is done by itself about a leak."""
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import emit, json_option, table
 from keyturn.cli.policy import if_match, limit_option, revision_option
 from keyturn.cli.session import open_session
@@ -79,7 +80,7 @@ def _config(statements: dict[str, tuple[str, ...]], config: str | None) -> dict[
 # --- sources -----------------------------------------------------------------------------------------------------
 
 
-@click.group("credential-sources")
+@click.group("credential-sources", cls=Commands)
 def credential_sources() -> None:
     """Manage the systems in which accounts are made on demand."""
 
@@ -170,7 +171,7 @@ def check(ctx: click.Context, *, name: str, as_json: bool) -> None:
 # --- roles -------------------------------------------------------------------------------------------------------
 
 
-@click.group("credential-roles")
+@click.group("credential-roles", cls=Commands)
 def credential_roles() -> None:
     """Manage what accounts of a source may do."""
 
@@ -280,7 +281,7 @@ def delete_role(*, source: str, name: str, revision: int | None, as_json: bool) 
 # --- leases ------------------------------------------------------------------------------------------------------
 
 
-@click.group()
+@click.group(cls=Commands)
 def leases() -> None:
     """Make credentials on demand, renew and revoke them."""
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import click
 
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import emit, fields, json_option, table
 from keyturn.cli.policy import if_match, limit_option, read_metadata, revision_option
 from keyturn.cli.session import open_session
@@ -94,7 +95,7 @@ def read_file(name: str) -> str:
 # --- methods ---------------------------------------------------------------------------------------------------------
 
 
-@click.group("login-methods")
+@click.group("login-methods", cls=Commands)
 def login_methods() -> None:
     """Ways for workloads to log in."""
 
@@ -220,7 +221,7 @@ def _held(given: dict[str, Any]) -> dict[str, Any]:
 # --- roles -----------------------------------------------------------------------------------------------------------
 
 
-@click.group("login-roles")
+@click.group("login-roles", cls=Commands)
 def login_roles() -> None:
     """Which identities become which principal, and the secret-ids of AppRole."""
 
@@ -372,7 +373,7 @@ def _emit_role(role: dict[str, Any], *, as_json: bool) -> None:
 # --- tokens ----------------------------------------------------------------------------------------------------------
 
 
-@click.group("login-tokens")
+@click.group("login-tokens", cls=Commands)
 def login_tokens() -> None:
     """Tokens that logins gave."""
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import click
 
 from keyturn.cli.allowances import allowance_options, readable
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import emit, fields, json_option, table
 from keyturn.cli.policy import if_match, limit_option, revision_option
 from keyturn.cli.session import open_session
@@ -38,7 +39,7 @@ def owner_path(name: str) -> str:
     return "/owners/" + quote(name, safe="").replace(".", "%2E")
 
 
-@click.group()
+@click.group(cls=Commands)
 def owners() -> None:
     """Manage what holds for all keys of an owner."""
 

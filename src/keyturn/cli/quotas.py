@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import emit, fields, json_option, table
 from keyturn.cli.policy import limit_option
 from keyturn.cli.session import open_session
@@ -38,7 +39,7 @@ def _show(balance: dict[str, Any], *, as_json: bool) -> None:
     emit(balance, as_json=as_json, human=lambda one: fields(one, *_BALANCE, "remaining", *_DATES))
 
 
-@click.group()
+@click.group(cls=Commands)
 def quotas() -> None:
     """Look at balances, top them up, and credit what was stranded."""
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import click
 
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import emit, json_option, table
 from keyturn.cli.policy import limit_option
 from keyturn.cli.session import open_session
@@ -27,7 +28,7 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
 _COLUMNS = ("id", "seals", "given", "retired", "workspace_keys")
 
 
-@click.group("root-key")
+@click.group("root-key", cls=Commands)
 def root_key() -> None:
     """Rotate the root key while the server runs; see `docs/guides/rotate-the-root-key.md`."""
 
@@ -122,7 +123,7 @@ def _retired_text(answer: dict[str, Any]) -> str:
     return f"root key {answer['root_key']} is retired; take it out of the settings"
 
 
-@click.group("workspace-keys")
+@click.group("workspace-keys", cls=Commands)
 def workspace_keys() -> None:
     """Rotate, reseal and destroy the keys that a workspace's values are sealed under."""
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import click
 
 from keyturn.cli.dotenv import diff, export, import_file
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import emit, fields, json_option, table
 from keyturn.cli.policy import if_match, limit_option, read_metadata, revision_option
 from keyturn.cli.secret_values import raw_value, read_fields, write_raw
@@ -40,7 +41,7 @@ def _at(kind: str, path: str) -> str:
     return f"/{kind}/{quote(path, safe='/')}"
 
 
-@click.group()
+@click.group(cls=Commands)
 def secrets() -> None:
     """Hold secrets for the APIs that you use."""
 

@@ -47,13 +47,14 @@ class Session:
     def __init__(self, url: str, token: Secret | None) -> None:
         """Hold the address and the token; nothing is sent yet.  Connections end with the command that runs.
 
-        Raises ConfigError for an address that the token would travel to in clear.
+        Raises ConfigError for an address to which all of it would travel in clear: also without a token, what is sent
+        is one, or a key.
         """
         import httpx  # 230 ms; only commands that talk to a server pay for it
 
-        if token is not None and in_clear(url):
+        if in_clear(url):
             raise errors.ConfigError(
-                f"the token would travel to {url} unencrypted; it was not sent",
+                f"tokens and keys would travel to {url} unencrypted; nothing was sent",
                 hint="use an https address, or a tunnel to a port of this machine",
             )
         self.url = url

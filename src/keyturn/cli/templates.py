@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from keyturn.cli.groups import Commands
 from keyturn.cli.session import server_and_token
 from keyturn.errors import InputError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _FILE: Final = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.group()
+@click.group(cls=Commands)
 def template() -> None:
     """Fill held secrets into text."""
 

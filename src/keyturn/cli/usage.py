@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import cell, emit, fields, json_option, table
 from keyturn.cli.session import open_session
 from keyturn.wire.usage import Dimension, Period
@@ -48,7 +49,7 @@ _period = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Commands)
 def usage() -> None:
     """Show how keys are used."""
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import click
 
+from keyturn.cli.groups import Commands
 from keyturn.cli.output import emit, fields, json_option, table
 from keyturn.cli.policy import if_match, limit_option, revision_option
 from keyturn.cli.session import Session, open_session
@@ -25,7 +26,7 @@ def _path(name: str, *rest: str) -> str:
     return "/".join(("/webhooks", *(quote(part, safe="") for part in (name, *rest))))
 
 
-@click.group()
+@click.group(cls=Commands)
 def webhooks() -> None:
     """Send events to endpoints, and look after their deliveries."""
 
