@@ -66,7 +66,6 @@ class DecoyWatch:
             holder,
             seconds=LEADER_SECONDS,
             stand_again_seconds=STAND_AGAIN_SECONDS,
-            took_over=lambda _: None,
         )
         self._rounds = Rounds(self.look_once, every_seconds=LOOK_SECONDS, failing="decoys could not be looked after")
         self._tripped = 0

@@ -108,7 +108,6 @@ class Responder:
             holder,
             seconds=LEADER_SECONDS,
             stand_again_seconds=STAND_AGAIN_SECONDS,
-            took_over=lambda _: None,  # every worker knows by itself up to where it has looked
         )
         self._rounds = Rounds(self.respond_once, every_seconds=LOOK_SECONDS, failing="leaks could not be responded to")
         self._cursor: int | None = None

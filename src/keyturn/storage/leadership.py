@@ -31,7 +31,7 @@ class Leadership:
         *,
         seconds: float,
         stand_again_seconds: float,
-        took_over: Callable[[Transaction], None],
+        took_over: Callable[[Transaction], None] | None = None,
     ) -> None:
         """Stand for the election `name` as `holder`, a node id, for `seconds` each time.
 
@@ -64,7 +64,7 @@ class Leadership:
         def stand(transaction: Transaction) -> bool:
             if not election.stand(transaction.connection, self._name, self._holder, self._seconds, transaction.now):
                 return False
-            if takes_over:
+            if takes_over and self._took_over is not None:
                 self._took_over(transaction)
             return True
 

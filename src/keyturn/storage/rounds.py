@@ -1,7 +1,7 @@
 """Rounds: what a worker does again and again until it is stopped, whatever comes of a single time.
 
-run      a round every so often, and at once when woken
-attempt  do one thing; what fails is counted and logged, and is not raised
+run      a round every so often, and at once when woken; failures are counted, and logged when they begin and end
+attempt  do one thing besides; what fails is counted and logged, and is not raised
 quietly  the same of what has no rounds
 Trouble  count the failures of a loop that is tighter, and log their beginning and their end
 """
@@ -34,6 +34,7 @@ class Rounds:
         self._work = work
         self._every_seconds = every_seconds
         self._failing = failing
+        self._trouble = Trouble(failing)
         self._woken = asyncio.Event()
         self.failures = 0
         """Attempts that ended with an error."""
@@ -48,12 +49,21 @@ class Rounds:
         try:
             while not stop.is_set():
                 self._woken.clear()
-                await self.attempt(self._work)
+                await self._round()
                 woken = asyncio.create_task(self._woken.wait())
                 await asyncio.wait({stopping, woken}, timeout=self._every_seconds, return_when=asyncio.FIRST_COMPLETED)
                 woken.cancel()
         finally:
             stopping.cancel()
+
+    async def _round(self) -> None:
+        try:
+            await self._work()
+        except Exception as error:  # noqa: BLE001 -- the rounds must outlive our own bugs
+            self._count()
+            self._trouble.met(error)
+        else:
+            self._trouble.over()
 
     async def attempt(self, work: Callable[[], Awaitable[object]]) -> None:
         """Do `work` once; an error is counted and logged."""
