@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from keyturn.errors import InputError, TooLargeError
 from keyturn.http import body
 from keyturn.wire import keys as wire_keys
+from keyturn.wire.keys import RevokeReason
 from tests.http.sample import BEARER, Sample, Thing
 
 MEBIBYTE = 1024 * 1024
@@ -204,6 +205,26 @@ def test_a_pattern_that_forbids_characters_is_told_in_words(sent: bytes) -> None
     with pytest.raises(InputError) as refused:
         body.decode(body.decoder_for(Line), sent)
     assert refused.value.message == "text: expected one line of printable characters, the first of them no space"
+
+
+class Chosen(msgspec.Struct):
+    one: Literal["a", "b"] = "a"
+    many: list[RevokeReason] | None = None
+    named: dict[str, Literal["c"]] = {}
+
+
+@pytest.mark.parametrize(
+    ("sent", "known"),
+    [
+        (b'{"one": "x"}', "known here: a, b"),
+        (b'{"many": ["x"]}', "known here: " + ", ".join(RevokeReason)),
+        (b'{"named": {"n": "x"}}', "known here: c"),
+    ],
+)
+def test_a_word_that_is_none_of_those_known_is_refused_with_them(sent: bytes, known: str) -> None:
+    with pytest.raises(InputError) as refused:
+        body.decode(body.decoder_for(Chosen), sent)
+    assert refused.value.hint == known
 
 
 class Closed(msgspec.Struct, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ import msgspec
 from keyturn.errors import InputError, TooLargeError, UnsupportedError
 from keyturn.http.patterns import in_words
 from keyturn.kernel.redact import scrub
+from keyturn.wire.choices import choices_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -104,10 +105,12 @@ def _invalid(text: str, wanted: object) -> InputError:
     field = path.removeprefix(".")
     if named := _NAMED.match(what):
         field = f"{field}.{named['name']}" if field else named["name"]
+    hint = choices_at(wanted, what, field)
     field = printable(field)
     # The end of our patterns refuses a newline where `$` alone would not; who reads a message takes `$` for that.
     message = _in_words(what) or printable(what.replace(r"(?!\\n)$", "$")).replace("`", "")
-    hint = _known_fields(wanted) if what.startswith(_UNKNOWN) and not path else None
+    if what.startswith(_UNKNOWN) and not path:
+        hint = _known_fields(wanted)
     return InputError(f"{field}: {message}" if field else message, field=field or None, hint=hint)
 
 

@@ -151,9 +151,12 @@ def _located(text: str, name: str, tables: dict[str, Any], message: str) -> Inpu
     key = unknown[1] if unknown else key.partition(".")[0]
     if index is None:
         index = _rule_with_fault(tables)
+    from keyturn.wire.choices import choices_at  # no scan waits for it
+
+    hint = choices_at(PolicyRule, what, key)
     line = _line_of(text, None if index is None else int(index), key)
     where = f"{name}, line {line}" + ("" if index is None else f", rule {int(index) + 1}")
-    return InputError(f"{where}: {what[:1].lower()}{what[1:]}", field=key or name)
+    return InputError(f"{where}: {what[:1].lower()}{what[1:]}", field=key or name, hint=hint)
 
 
 def _rule_with_fault(tables: dict[str, Any]) -> str | None:
