@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.scanner.shipped import every_rule, expanded, faults
 
 if TYPE_CHECKING:
@@ -39,6 +41,21 @@ def test_no_counter_example_is_found(engine: Engine) -> None:
 
     wrong = faults([rule for rule in every_rule() if rule.regex], check)
     assert not wrong, wrong
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "joined := o.bindParamPathRepeatedUint64Value(reg)",
+        "if o == nil || o.SecretScanningEnabledForNewRepos == nil {",
+        "FromGnostic(s.Oauth2AccessCodeSecurity)",
+        '"$ref": "#/definitions/com:acme:service:common:NodeHealthCheckService"',
+        "kind: Secret\ndata:\n  ca.crt: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tQVRUQUNLRVI=\n",
+        'privateKeyTypeURL = "type.googleapis.com/google.crypto.tink.JwtRsaSsaPkcs1PrivateKey"',
+    ],
+)
+def test_what_is_named_in_code_and_a_certificate_are_no_keys(engine: Engine, text: str) -> None:
+    assert not engine.detect(text.encode(), "a.txt")
 
 
 def test_an_example_is_found_in_the_middle_of_a_large_document(engine: Engine) -> None:

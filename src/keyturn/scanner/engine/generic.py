@@ -42,7 +42,7 @@ class Ground(Enum):
     """What sort of file a value stands in."""
 
     BARREN = "barren"
-    """Nothing there is a secret: lock files, translations, style sheets."""
+    """Nothing there is a secret: lock files, translations, style sheets, published vectors."""
     CODE = "code"
     """A value in quotes is one."""
     TEST = "test"
@@ -206,6 +206,7 @@ def _compiled(regex: str) -> Any:  # noqa: ANN401 -- re2 ships no types
 _BARREN: Final = (
     r"(?:^|/)(?:[\w.-]*\.lock|[\w.-]*[.-]lock\.(?:json|ya?ml|hcl)|npm-shrinkwrap\.json|go\.(?:sum|mod)|gradle\.lockfile|RECORD|SHA\d+SUMS)$"
     r"|(?:^|/)(?:i18n|l10n|locales?|translations?|languages?|lang)/"
+    r"|(?:^|/)(?:test[_-]?vectors?(?:[_-]?v\d+)?|wycheproof)/"
     r"|(?:^|/)(?:messages|strings|translations?)[\w-]*\.(?:properties|json|ya?ml|xml|js|ts)$"
     r"|\.(?:po|pot|mo|xlf|xliff|resx|strings|arb|svg|s?css|less|sass|snap|lockb|sum|sha\d+|md5|asc|sig|pem|crt|cer|tsv"
     r"|bib|tex|ipa|ttf|woff2?)$"
@@ -232,7 +233,7 @@ _HARMLESS_NAME: Final = (
     r"|labels?|titles?|text|desc\w*|messages?|placeholder|hints?|help|lengths?|size|count|limit|ttl|expir\w*|lifetime"
     r"|timeout|policy|policies|scopes?|roles?|version|index|status|state|usage|algorithm|alg|class|mode|strategy|provider"
     r"|sources?|backends?|stores?|arn|param\w*|input|error|hash(?:es|ed)?|digests?|fingerprint|sha\d*|md5|checksum)[\"'`\]]*\s*"
-    r"(?:=|:)|hash|digest|checksum|sha(?:\d|sum)|md5|integrity|fingerprint|etag|csrf|xsrf|nonce|page[_.-]?token"
+    r"(?:=|:|,)|hash|digest|checksum|sha(?:\d|sum)|md5|integrity|fingerprint|etag|csrf|xsrf|nonce|page[_.-]?token"
     r"|next[_.-]?token|continuation|cursor|sync[_.-]?token|idempoten|design[_.-]?token|cache[_.-]?key|partition|primary[_.-]?key"
     r"|foreign[_.-]?key|sort[_.-]?key|keyword|site[_.-]?key|recaptcha|captcha|author\b|monkey|passenger|passive|compass|bypass"
     r"|passthrough|accessor|commit|revision|tokenize|cancel\w*token|lock[_.-]?token|invalid|wrong|expected|token_?address|secretsmanager|amz[_-]credential"
@@ -242,6 +243,7 @@ _NO_VALUE: Final = (
     r"[$#%@]\{|\{\{|\}\}|\$\(|<%|%>|%\(|%[sdvq]\b|^\$[a-z_][\w.:]*$|^%\w+%$|^[<\[(&*!]|\.\.\.|\*\*\*|\x{e2}\x{80}\x{a6}|x{5}|\?\?\?"
     r"|process\.env|os\.environ|getenv|\benv[.\[(]|secrets?\.|vault[:.]|^(?:ref|arn|file|env|ssm|sops|op|projects)[+:/]"
     r"|^[\w.$:]+\(|^\{|\}$|::|->|=>|://"
+    r"|^signature=|^[a-z][\w-]*(?:\.[a-z][\w-]*)+/[\w./-]+$"
     r"|^[a-z_][\w$]*(?:\??\.[a-z_][\w$-]*)+$|^(?:\.{0,2}|~|[a-z]:)[/\\]|^[\w.-]+(?:/[\w.-]+)*\.[a-z]{1,5}[0-9]?$"
     r"|^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$|^\d[\d.:,_-]*$|^0x[0-9a-f]{1,16}$|^[\w.+-]+@[\w-]+\.[\w.]+$"
     r"|^(?:hmac[-_]|scram-)?sha-?(?:1|256|384|512)(?:[-_:=]|$)|(?-i:EXAMPLE)|^A[KS]IA[0-9A-Z]{16}$|^\$(?:argon2|scrypt|pbkdf2|apr1|2[aby]|[156y])|(?-i:^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$)|^\{\w+\}|^pbkdf2|^(?:application|text|image)/|^ssh-(?:rsa|ed25519)|^AAAA[BCE]3Nz"
