@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
+
+import msgspec
 
 from keyturn.errors import ConfigError
 from keyturn.kernel.secret import Secret
@@ -27,8 +28,7 @@ _VALKEY_SCHEMES = frozenset({"redis", "rediss", "unix", "valkey", "valkeys"})
 _DATABASE_SCHEMES = frozenset({"postgresql", "postgres", "postgresql+asyncpg"})
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(msgspec.Struct, frozen=True):
     """One setting as the docs and checks see it."""
 
     name: str
@@ -155,8 +155,7 @@ SETTINGS: tuple[Setting, ...] = (
 """Every setting; the reference in the docs is checked against this list."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """All settings, parsed; secrets are masked in its repr."""
 
     data: Path = Path("data")

@@ -75,7 +75,7 @@ def test_every_setting_is_read() -> None:
     settings = load_settings({PREFIX + name.upper(): value for name, value in values.items()})
     default = Settings()
 
-    for name in Settings.__slots__:
+    for name in Settings.__struct_fields__:
         assert getattr(settings, name) != getattr(default, name), name
     assert settings.asyncpg_url == "postgresql+asyncpg://keyturn@db/keyturn"
     assert settings.url == "https://keys.example.com"

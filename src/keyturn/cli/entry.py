@@ -12,6 +12,7 @@ def main() -> None:
     """Run the command line and end the process with its exit code."""
     arguments = sys.argv[1:]
     if arguments[:1] == [SCAN]:
+        _load_msgspec()
         from keyturn.cli.scan_options import plain
 
         options = plain(arguments[1:])
@@ -29,3 +30,15 @@ def main() -> None:
     from keyturn.cli.main import main as whole
 
     whole()
+
+
+def _load_msgspec() -> None:
+    """Load msgspec without `typing_extensions`, which it takes only where it is there and which loads `inspect`."""
+    name = "typing_extensions"
+    if name in sys.modules:
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        import msgspec  # noqa: F401
+    finally:
+        del sys.modules[name]

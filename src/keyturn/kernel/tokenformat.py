@@ -25,10 +25,9 @@ from __future__ import annotations
 import hashlib
 import re
 from binascii import crc32
-from dataclasses import dataclass
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import Final
+from typing import Final, NamedTuple
 
 from keyturn.kernel.ids import VERSION_ID_LENGTH, VersionId, new_version_id
 from keyturn.kernel.secret import BASE62, Secret, random_base62
@@ -52,16 +51,14 @@ _PAIR: Final = 62**2
 _TWO_PAIRS: Final = 62**4
 
 
-@dataclass(frozen=True, slots=True)
-class Minted:
+class Minted(NamedTuple):
     """A new key, to be shown once, and the public id of its secret version."""
 
     version_id: VersionId
     key: Secret
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(NamedTuple):
     """The public parts of a well-formed key."""
 
     prefix: str

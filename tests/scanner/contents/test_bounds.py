@@ -13,11 +13,11 @@ import tarfile
 import tracemalloc
 import zipfile
 import zlib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from backports import zstd
+from msgspec.structs import replace
 
 from keyturn.scanner.contents.budget import Budget
 from keyturn.scanner.contents.opening import open_document

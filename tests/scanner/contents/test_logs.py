@@ -96,7 +96,7 @@ def test_escapes_without_end_take_no_time_and_lose_nothing() -> None:
 
 
 def test_big_logs_are_read_in_pieces_and_lose_their_escapes() -> None:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from tests.scanner.packing import BUDGET
 

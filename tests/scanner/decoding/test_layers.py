@@ -10,11 +10,11 @@ import json
 import lzma
 import re
 import zlib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from backports import zstd
+from msgspec.structs import replace
 
 from keyturn.scanner.decoding.layers import decoded
 from tests.scanner.packing import BUDGET, KEY, LINE, zipped

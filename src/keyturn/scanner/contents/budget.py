@@ -6,14 +6,14 @@ Nothing here raises: who hits a bound stops, and the bound becomes a `Notice` of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 MIB: Final = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(msgspec.Struct, frozen=True):
     """The bounds of one root document.
 
     depth        how many archives and compressions stand in each other
@@ -44,15 +44,14 @@ class Budget:
     layers: int = 20_000
 
 
-@dataclass(slots=True)
-class Spending:
+class Spending(msgspec.Struct):
     """What one root document has used of its budget."""
 
     budget: Budget
     allowed: int
     unpacked: int = 0
     members: int = 0
-    hit: str = field(default="")
+    hit: str = ""
 
     @classmethod
     def of(cls, budget: Budget, root_bytes: int) -> Spending:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from keyturn.scanner.contents.budget import MIB, Budget, Spending
 from keyturn.scanner.contents.compression import Compression, inflate

@@ -11,9 +11,10 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from keyturn.scanner.decoding.escapes import percent_decoded, unescaped
 from keyturn.scanner.decoding.packed import PACKED_BASE64, is_packed, unpacked_text
@@ -47,8 +48,7 @@ _TEXT: Final = bytes(sorted(_KEPT))
 _STRING: Final = re.compile(rb"[^\n]{12,}")
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(msgspec.Struct, frozen=True):
     """What an encoded run says, and where in its parent the run stands; offsets are half open.
 
     `cut` when a bound was hit: `data` may be only the beginning, or be followed by runs that are not given.
@@ -78,7 +78,7 @@ def decoded(data: Bytes, budget: Budget, passed: Sequence[tuple[int, int]] = ())
             if layer is not None:
                 count += 1
                 if count > most:
-                    yield replace(layer, cut=True)
+                    yield msgspec.structs.replace(layer, cut=True)
                     return
                 yield layer
         place = max(place, after)

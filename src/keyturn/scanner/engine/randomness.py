@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 _SEQUENCE: Final = 4
 _WOVEN: Final = 8
@@ -25,8 +26,7 @@ _CONSONANTS: Final = bytes(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Mixture:
+class Mixture(msgspec.Struct, frozen=True):
     """What a value is made of.
 
     letters, digits, others    how many characters of each sort

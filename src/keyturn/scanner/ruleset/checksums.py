@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -26,8 +25,7 @@ _NKEY_BYTES: Final = 36
 _PUBLIC_CLAIMS: Final = frozenset({"operator", "account", "activation"})
 
 
-@dataclass(frozen=True, slots=True)
-class Checksum:
+class Checksum(msgspec.Struct, frozen=True):
     """One provider's check."""
 
     verify: Callable[[bytes], bool]

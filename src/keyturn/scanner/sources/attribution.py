@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from keyturn.scanner.sources.repository import Repository
 
@@ -24,8 +25,7 @@ _COMPARE = ("diff-tree", "--stdin", "-r", "--root", "-c", "--always", "--raw", "
 _GITLINK = b"160000"
 
 
-@dataclass(frozen=True, slots=True)
-class Introduction:
+class Introduction(msgspec.Struct, frozen=True):
     """A blob, the path and the commit that brought it, and the blob that was there before; `base` may be empty."""
 
     blob: str
@@ -34,11 +34,10 @@ class Introduction:
     base: str
 
 
-@dataclass(slots=True)
-class Broken:
+class Broken(msgspec.Struct):
     """What could not be compared: the commits, and whether those after them were left out too."""
 
-    commits: list[str] = field(default_factory=list)
+    commits: list[str] = []
     gave_up: bool = False
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import IO
+
+import msgspec
 
 from keyturn.scanner.sources.repository import Repository
 
@@ -16,8 +17,7 @@ _SIZE_OF_A_PIPE = 1031  # F_SETPIPE_SZ of Linux
 _PIPE_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, frozen=True):
     """An object: `data` is None when there is none, and `why` says so.
 
     `why` is `missing`, `corrupt` or `big`; `size` is known for a big one.

@@ -7,7 +7,8 @@ import mmap
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from keyturn.scanner.model import Document, Notice, Problem
 
@@ -19,8 +20,7 @@ _EXTENT_GAP = 1 << 20
 _STEP = 1 << 18
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(msgspec.Struct, frozen=True):
     """What is read of a file: `bytes_max` 0 stands for all; a link is followed only if wanted.
 
     `given` says that the file was asked for by its name: that it is none is an error.

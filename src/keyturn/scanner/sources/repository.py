@@ -17,8 +17,9 @@ import subprocess
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from itertools import count
+
+import msgspec
 
 from keyturn.errors import ConfigError, InputError, KeyturnError
 
@@ -63,8 +64,7 @@ class GitError(KeyturnError):
     code = "git_failed"
 
 
-@dataclass(frozen=True)
-class Repository:
+class Repository(msgspec.Struct, frozen=True, eq=False, weakref=True):
     """Where a repository is; made by `open_repository`, to be used in any process.
 
     `folder` is the work tree, empty for a bare repository.  `shadow` is the directory that git is given: it lasts until
@@ -77,7 +77,7 @@ class Repository:
     folder: str
     shadow: str
     environment: Mapping[str, str]
-    _finalizer: list[weakref.finalize[[str, int], Repository]] = field(default_factory=list, repr=False, compare=False)
+    _finalizer: list[weakref.finalize[[str, int], Repository]] = []
 
     @property
     def sha256(self) -> bool:

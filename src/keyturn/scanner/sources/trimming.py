@@ -13,9 +13,10 @@ one to match anywhere in the document is none of these, so `surroundings` allows
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from keyturn.scanner.engine.plans import compiled, first_start
 from keyturn.scanner.ruleset.model import Rule, Ruleset
@@ -59,8 +60,7 @@ def surroundings(ruleset: Ruleset) -> int:
     return longest
 
 
-@dataclass(frozen=True, slots=True)
-class Far:
+class Far(msgspec.Struct, frozen=True):
     """Where matches may reach over more lines than `NEAR` has: where one begins, and in all of some files.
 
     It is for rules that find nothing because of what stands elsewhere: no other rule, and no word of theirs.
