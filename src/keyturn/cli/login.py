@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from keyturn.cli.logins import read_file
-from keyturn.cli.output import emit, json_option
+from keyturn.cli.output import emit, fields, json_option
 from keyturn.cli.profiles import Profile, write_profile
 from keyturn.cli.session import Session
 from keyturn.config import server_url
@@ -58,7 +58,13 @@ def login(
     else:
         _write_token(Path(token_file), token)
         where = {"saved_in": token_file}
-    emit({**where, "principal": who, **(shown or {})}, as_json=as_json)
+    emit({**where, "principal": who, **(shown or {})}, as_json=as_json, human=_describe)
+
+
+def _describe(answer: dict[str, Any]) -> str:
+    who = answer["principal"]
+    name, workspace = who.get("principal_name") or who["name"], who.get("workspace_name") or who["workspace"]
+    return fields({**answer, "principal": f"{name} of workspace {workspace}"})
 
 
 def _given_token(given: dict[str, str | None]) -> Secret:
