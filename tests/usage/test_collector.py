@@ -5,6 +5,7 @@ import pytest
 
 from keyturn.errors import StorageError
 from keyturn.storage.database import Database
+from keyturn.testing.waiting import until_async
 from keyturn.usage import collector as module
 from keyturn.usage import store
 from keyturn.usage.collector import FLUSH_SECONDS, LATEST_SECONDS, UsageCollector, pause_after
@@ -129,6 +130,26 @@ async def test_what_the_database_refused_is_written_with_the_next_flush(
     assert (await rollups(database))["v1", "VALID", "day", START] == 2
     assert (await uses(database, "v1"))["v1"].count == 2
     assert (collector.failures, collector.lost, collector.in_doubt) == (2, 0, 0)
+
+
+async def test_what_a_bug_keeps_from_being_written_is_lost_and_counted_and_the_rest_is_written(
+    database: Database, collector: UsageCollector
+) -> None:
+    write = database.write
+
+    async def stumble(_work: Any) -> Any:
+        database.write = write  # type: ignore[method-assign]
+        raise ValueError("a bug")
+
+    collector.start()
+    database.write = stumble  # type: ignore[assignment,method-assign]
+    collector.count(version(), "VALID", request(ip="192.0.2.1"), AT)
+    await until_async(lambda: collector.lost == 1)
+    collector.count(version(), "VALID", request(ip="192.0.2.1"), AT)
+    await until_async(lambda: collector.written == 1)
+    await collector.stop()
+    assert (await rollups(database))["v1", "VALID", "day", START] == 1
+    assert (collector.counted, collector.written, collector.lost, collector.failures) == (2, 1, 1, 1)
 
 
 @pytest.mark.parametrize("arrives", [True, False])

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 from keyturn.errors import KeyturnError
 from keyturn.kernel.ids import new_id
+from keyturn.storage.rounds import Trouble
 from keyturn.usage import places, rules, store
 from keyturn.usage.places import Places
 from keyturn.usage.store import CallerRow
@@ -100,7 +101,7 @@ class UsageCollector:
         self._flushing = asyncio.Lock()
         self.lost = 0
         self.recovered = 0
-        self.failures = 0
+        self._trouble = Trouble("usage could not be written")
 
     def start(self) -> None:
         """Start flushing, and to keep the tally."""
@@ -130,6 +131,11 @@ class UsageCollector:
         """Put on record what processes that were killed have lost; once, before or after `start`."""
         if self._folder is not None:
             self.recovered += await recover(self._database, self._folder)
+
+    @property
+    def failures(self) -> int:
+        """How often something could not be written, whether it was later or not."""
+        return self._trouble.failures
 
     @property
     def counted(self) -> int:
@@ -239,7 +245,37 @@ class UsageCollector:
     # --- writing --------------------------------------------------------------------------------------------------
 
     async def _write(self, unit: _Unit) -> bool:
-        """Write a unit once; False when the database refused it, or has not said what became of it."""
+        """Write a unit once; False when the database refused it, or has not said what became of it.
+
+        A unit that our own bugs keep from being written is counted as lost, so that it keeps nothing else from it.
+        """
+        try:
+            filed = await self._commit(unit)
+        except KeyturnError as error:
+            self._trouble.met(error)
+            if error.code == "storage_unknown":
+                # It may be in the database, or get there yet: it is asked again under its number.
+                self._doubtful = unit
+            else:
+                self._doubtful = None
+                for key, entry in unit.batch:
+                    self._put_back(key, entry)
+            return False
+        except Exception as error:  # noqa: BLE001 -- what counts must outlive our own bugs
+            self._trouble.met(error)
+            self._doubtful = None
+            self.lost += unit.count
+            return True
+        self._trouble.over()
+        self._doubtful = None
+        self._cells[1] += unit.count
+        self._places.remember(*filed)
+        for key, entry in unit.batch:
+            self._note_caller(key, entry)
+        return True
+
+    async def _commit(self, unit: _Unit) -> tuple[dict[Where, Place], dict[Group, frozenset[str]]]:
+        """Write the rows of a unit; return where counts of its callers belong from now on."""
         rows: list[CountedRow] = []
         wanted: list[tuple[int, Where]] = []
         for key, entry in unit.batch:
@@ -249,24 +285,7 @@ class UsageCollector:
             if place is None:
                 wanted.append((len(rows), where))
             rows.append(_counted_row(key, entry, place or places.NOWHERE))
-        try:
-            committed = await self._database.write(partial(_add_counts, self._node, unit, rows, wanted))
-        except KeyturnError as error:
-            self.failures += 1
-            if error.code == "storage_unknown":
-                # It may be in the database, or get there yet: it is asked again under its number.
-                self._doubtful = unit
-            else:
-                self._doubtful = None
-                for key, entry in unit.batch:
-                    self._put_back(key, entry)
-            return False
-        self._doubtful = None
-        self._cells[1] += unit.count
-        self._places.remember(*committed.value)
-        for key, entry in unit.batch:
-            self._note_caller(key, entry)
-        return True
+        return (await self._database.write(partial(_add_counts, self._node, unit, rows, wanted))).value
 
     async def _record_end(self) -> bool:
         """Put on record what this process has lost; True when its file is needed no more."""
@@ -275,8 +294,8 @@ class UsageCollector:
         counted, written = self._cells
         try:
             await self._database.write(lambda t: record_end(t.connection, self._node, counted, written, t.now))
-        except KeyturnError:
-            self.failures += 1
+        except KeyturnError as error:
+            self._trouble.met(error)
             return False
         return True
 
@@ -301,8 +320,8 @@ class UsageCollector:
             known = frozenset(pair for row in batch if (pair := (row.version, row.caller)) in self._known)
             try:
                 committed = await self._database.write(partial(_add_callers, batch, known))
-            except KeyturnError:
-                self.failures += 1
+            except KeyturnError as error:
+                self._trouble.met(error)
                 self._callers = {(row.version, row.caller): row for row in rows[first:]} | self._callers
                 return False
             for pair in committed.value:
@@ -321,7 +340,11 @@ class UsageCollector:
             await _wait(self._stopping, pause)
             self._wake.clear()
             started = clock.boottime()
-            flushed = await self.flush()
+            try:
+                flushed = await self.flush()
+            except Exception as error:  # noqa: BLE001 -- what counts must outlive our own bugs
+                self._trouble.met(error)
+                flushed = False
             if not flushed:
                 self._wake.set()
             pause = pause_after(clock.boottime() - started) if flushed else RETRY_SECONDS
@@ -333,8 +356,8 @@ class UsageCollector:
         for step in store.prune_steps(self._database.clock.now()):
             try:
                 await self._database.write(partial(_execute, step))
-            except KeyturnError:
-                self.failures += 1
+            except KeyturnError as error:
+                self._trouble.met(error)
                 return
 
 
