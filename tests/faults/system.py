@@ -140,8 +140,9 @@ class Ledger:
 
     def change_log_gaps(self) -> list[int]:
         """Return the numbers that are missing in the change log, from its first row up to its head."""
-        head = int(self.rows("SELECT seq FROM change_head")[0][0])
-        found = {int(row[0]) for row in self.rows("SELECT seq FROM change")}
+        # In one statement, which sees one moment: a server may go on writing.
+        rows = self.rows("SELECT change.seq, change_head.seq FROM change, change_head")
+        found, head = {int(seq) for seq, _ in rows}, int(rows[0][1])
         return sorted(set(range(min(found), head + 1)) ^ found)
 
     def count(self, table: str) -> int:
