@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
+from keyturn.testing.child import members_of_group
 from keyturn.testing.ports import free_port
 from keyturn.testing.server import RunningServer
-from keyturn.testing.waiting import eventually, until
+from keyturn.testing.waiting import PATIENCE_SECONDS, eventually, until
 from tests.http.test_serve import tls_files
 
 pytestmark = pytest.mark.slow
@@ -112,6 +113,27 @@ def test_a_request_that_stalls_does_not_keep_the_server_from_stopping(start_serv
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(120)
     assert not server.pids
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_told_to_stop_while_it_starts_ends_by_itself(tmp_path: Path, number: signal.Signals) -> None:
+    """As a terminal and systemd do it: every process of the group is told, whether it listens already or not."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("KEYTURN_")}
+    environment = kept | {"KEYTURN_DATA": str(tmp_path / "data"), "KEYTURN_PORT": "0"}
+    command = [sys.executable, "-m", "keyturn", "serve"]
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as told,
+        subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=told, start_new_session=True
+        ) as process,
+    ):
+        assert process.stdout is not None
+        process.stdout.readline()
+        eventually(lambda: len(members_of_group(process.pid)) > 1)
+        os.killpg(process.pid, number)
+        assert process.wait(PATIENCE_SECONDS) == 0
+    assert not [line for line in log.read_text().splitlines() if "refused to" in line or "Unexpected" in line]
 
 
 def test_a_worker_whose_parent_was_killed_stops_by_itself(start_server: Start) -> None:

@@ -98,6 +98,7 @@ class Worker:
             await send({"type": "lifespan.startup.failed", "message": ""})
             return
         await send({"type": "lifespan.startup.complete"})
+        serve.hear_stopping()
         await receive()
         await self._close()
         await send({"type": "lifespan.shutdown.complete"})

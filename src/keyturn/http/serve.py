@@ -1,7 +1,7 @@
 """Granian: listening, workers, TLS, and a stop that ends.
 
-    SIGTERM or SIGINT -> parent: SIGUSR1 to every worker (streams and long polls end) -> SIGTERM -> requests in flight
-    finish -> the application stops -> exit 0; past `KEYTURN_SHUTDOWN_SECONDS` a worker is killed
+    SIGTERM or SIGINT -> parent, in a thread: SIGUSR1 to every worker (streams and long polls end) -> SIGTERM
+    -> requests in flight finish -> the application stops -> exit 0; past `KEYTURN_SHUTDOWN_SECONDS` a worker is killed
 
 A stream that stays open would keep a worker from ever stopping, hence the first signal.  A worker whose parent was
 killed would go on serving, so it watches its parent and stops by itself.
@@ -20,7 +20,6 @@ from keyturn.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import FrameType
 
     from keyturn.config import Settings
     from keyturn.http.lanes import AsgiApp
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 HEADER_BYTES_MAX: Final = 32 * 1024
 HEADER_READ_MS: Final = 10_000
 DRAIN_SIGNAL: Final = signal.SIGUSR1
+STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 WATCH_SECONDS: Final = 0.5
 _PKCS8: Final = "-----BEGIN PRIVATE KEY-----"
 
@@ -68,7 +68,7 @@ def run(settings: Settings, port: int, load: Callable[[str], AsgiApp]) -> None:
     )
     # A worker that is told to drain before it listens for that must not die of it.
     signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)
-    server.on_startup(lambda: _drain_before_stopping(server))
+    server.on_startup(lambda: _stop_on_signals(server))
     server.serve(target_loader=load)
 
 
@@ -128,17 +128,30 @@ def watch_parent(parent: int, grace_seconds: float) -> None:
 _pause: Final = threading.Event()
 
 
-def _drain_before_stopping(server: Any) -> None:  # noqa: ANN401 -- granian's server is untyped
-    for number in (signal.SIGTERM, signal.SIGINT):
-        stop: Any = signal.getsignal(number)
+def _stop_on_signals(server: Any) -> None:  # noqa: ANN401 -- granian's server is untyped
+    """Wait for a signal to stop in a thread of its own, from now on; workers inherit that it is blocked.
 
-        def drain(got: int, frame: FrameType | None, stop: Any = stop) -> None:  # noqa: ANN401 -- as above
+    A handler would run in the main thread wherever that is, and granian's sets an event whose lock it may hold there.
+    A worker that is told to stop before it listens for that is told once it does (see `hear_stopping`).
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+    def wait() -> None:
+        while True:
+            got = signal.sigwait(STOP_SIGNALS)
             for worker in server.wrks:
+                # Who sends the signal may have sent it to the workers too: they may end before they are told to.
+                worker.interrupt_by_parent = True
                 if worker.inner.pid is not None and worker.inner.is_alive():
                     os.kill(worker.inner.pid, DRAIN_SIGNAL)
-            stop(got, frame)
+            server.signal_handler_interrupt(got, None)
 
-        signal.signal(number, drain)
+    threading.Thread(target=wait, name="keyturn-signals", daemon=True).start()
+
+
+def hear_stopping() -> None:
+    """Let this worker be told to stop, by its parent alone; what was sent before arrives now."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _read(path: Path, variable: str) -> str:
