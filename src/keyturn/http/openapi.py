@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast, get_args, get_origin
 
 import msgspec
-from litestar import Response
+from litestar import MediaType, Response
 from litestar.params import ParameterKwarg
 from litestar.response import Stream
 
@@ -70,7 +70,7 @@ def build_document(app: Litestar) -> Json:
                 "bearer": {"type": "http", "scheme": "bearer", "description": "A management token."},
                 **openapi_gateways.SECURITY_SCHEMES,
             },
-            "responses": {"Problem": _problem_response()},
+            "responses": _problem_responses(),
         },
     }
     # Through JSON once: defaults are tuples and structs until then.
@@ -87,7 +87,7 @@ def _operation(handler: HTTPRouteHandler, method: str, types: list[Any]) -> Json
         "parameters": _parameters(handler),
         "responses": {
             str(handler.status_code): _answer(handler, types),
-            **_refusals(method, protected=protected),
+            **_refusals(method, protected=protected, form=handler.media_type == MediaType.HTML),
             **_further_answers(handler, types),
         },
     }
@@ -135,17 +135,25 @@ def _further_answers(handler: HTTPRouteHandler, types: list[Any]) -> Json:
     return found
 
 
-def _refusals(method: str, *, protected: bool) -> Json:
+def _refusals(method: str, *, protected: bool, form: bool) -> Json:
     if not protected and method not in _WRITING:
         return {"503": {"$ref": "#/components/responses/Problem"}, "400": {"$ref": "#/components/responses/Problem"}}
     statuses = sorted((*_REFUSALS, *(_WRITE_REFUSALS if method in _WRITING else ())))
-    return {str(status): {"$ref": "#/components/responses/Problem"} for status in statuses}
+    response = "FormProblem" if form else "Problem"
+    return {str(status): {"$ref": f"#/components/responses/{response}"} for status in statuses}
 
 
-def _problem_response() -> Json:
+def _problem_responses() -> Json:
+    problem = {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}}
     return {
-        "description": "Refused, or failed: the problem says why, and what to do next.",
-        "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
+        "Problem": {
+            "description": "Refused, or failed: the problem says why, and what to do next.",
+            "content": problem,
+        },
+        "FormProblem": {
+            "description": "Refused, or failed: the page says why, or a problem where the form was not read.",
+            "content": {**problem, "text/html": {"schema": {"type": "string"}}},
+        },
     }
 
 
