@@ -14,6 +14,7 @@ import httpx
 
 from keyturn.audit.verification import verify_server
 from keyturn.testing.waiting import eventually, until
+from tests.listening import listening
 
 if TYPE_CHECKING:
     from keyturn.audit.findings import Report
@@ -166,11 +167,11 @@ class Proxy:
         self._is_frozen = False
         self._spares_confirms = False
         self._flows: asyncio.Condition
-        self._server: asyncio.Server
+        self._ended: asyncio.Event
+        self._loop: asyncio.AbstractEventLoop
         self._writers: set[asyncio.StreamWriter] = set()
-        self._loop = asyncio.new_event_loop()
         self._begun = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="proxy", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -178,9 +179,7 @@ class Proxy:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.cut()
-        asyncio.run_coroutine_threadsafe(self._refuse(), self._loop).result(120)
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(120)
 
     @property
@@ -206,28 +205,12 @@ class Proxy:
         self._is_cut = self._is_frozen = self._spares_confirms = False
         asyncio.run_coroutine_threadsafe(self._notify(), self._loop).result(120)
 
-    def _run(self) -> None:
-        async def begin() -> asyncio.Server:
-            self._flows = asyncio.Condition()
-            return await asyncio.start_server(self._serve, "127.0.0.1", 0)
-
-        asyncio.set_event_loop(self._loop)
-        self._server = self._loop.run_until_complete(begin())
-        self._port = self._server.sockets[0].getsockname()[1]
-        self._begun.set()
-        self._loop.run_forever()
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self._abort_all()
-        self._loop.run_until_complete(asyncio.sleep(0.01))
-        self._loop.close()
-
-    async def _refuse(self) -> None:
-        """Take no connection any more, and let those that were just taken get as far as being cut."""
-        self._server.close()
-        await asyncio.sleep(0.1)
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._flows, self._ended = asyncio.Condition(), asyncio.Event()
+        async with listening(self._serve) as self._port:
+            self._begun.set()
+            await self._ended.wait()
 
     def _abort_all(self) -> None:
         for writer in self._writers:
@@ -249,8 +232,12 @@ class Proxy:
             writer.transport.abort()
             return
         self._writers.add(back)
-        with contextlib.suppress(asyncio.CancelledError):  # the proxy ends; streams would log a cancelled task
+        try:
             await asyncio.gather(self._pump(flow, reader, back), self._pump(flow, there, writer))
+        finally:
+            back.transport.abort()
+            with contextlib.suppress(OSError):
+                await back.wait_closed()
 
     async def _pump(self, flow: _Flow, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         try:

@@ -10,6 +10,7 @@ from keyturn.testing.valkey import ValkeyServer
 from keyturn.verify.spending import LimitDemand
 from keyturn.wire.policy import LimitRule
 from tests.http.test_serve import tls_files
+from tests.listening import listening
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -33,11 +34,8 @@ async def tls_in_front(port: int, certificate: Path, key: Path) -> AsyncIterator
         inner, outer = await asyncio.open_connection("127.0.0.1", port)
         await asyncio.gather(_copy(reader, outer), _copy(inner, writer))
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
+    async with listening(serve, context) as before:
+        yield before
 
 
 async def test_limits_are_counted_over_tls_with_a_certificate_that_is_checked(

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.webhooks.sender import HttpSender
+from tests.listening import listening
 
 ALLOWED = (ip_network("127.0.0.0/8"),)
 HEADERS = [("webhook-id", "msg_1"), ("content-type", "application/json")]
@@ -67,12 +68,8 @@ class Site:
 
 @asynccontextmanager
 async def opened(site: Site, tls: ssl.SSLContext | None = None) -> AsyncIterator[Site]:
-    server = await asyncio.start_server(site.serve, "127.0.0.1", 0, ssl=tls)
-    site.port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(site.serve, tls) as site.port:
         yield site
-    finally:
-        server.close()
 
 
 @pytest.fixture
