@@ -106,7 +106,8 @@ def show(report: Report, options: ScanOptions) -> None:
     from keyturn.scanner.reporting.options import Options
 
     to_terminal = options.output is None and sys.stdout.isatty()
-    text = render(report, options.form, Options(reveal=options.reveal, strict=options.strict, color=to_terminal))
+    how = Options(reveal=options.reveal, strict=options.strict, color=to_terminal, acceptance=True)
+    text = render(report, options.form, how)
     if options.output is None:
         _print(text)
         return

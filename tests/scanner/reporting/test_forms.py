@@ -168,6 +168,14 @@ def test_text_says_where_what_whose_and_what_to_do_next() -> None:
     assert "2 to be acted on, 1 to look at; 3 judged before or allowed; 1 errors" in text
 
 
+def test_text_says_how_to_accept_what_is_no_secret() -> None:
+    """Whoever is stopped by a hook has to find the way on; a push to a server is not to be told of one that is not."""
+    told = "keyturn:allow FINGERPRINT"
+    assert told in render(full(), "text", Options(acceptance=True))
+    assert told not in render(full(), "text", Options())
+    assert told not in render(report(), "text", Options(acceptance=True))
+
+
 def test_strict_makes_a_bound_an_error_in_every_form() -> None:
     assert "error: (source): bound: too big" in render(full(), "text", Options(strict=True))
     assert json.loads(render(full(), "json", Options(strict=True)))["summary"]["errors"] == 2

@@ -16,11 +16,15 @@ COMMIT_SHOWN: Final = 12
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How to report; `strict` counts bounds among the errors, as the run did."""
+    """How to report.
+
+    `strict` counts bounds among the errors, as the run did; `acceptance` tells people how to accept what is no secret.
+    """
 
     reveal: bool = False
     strict: bool = False
     color: bool = False
+    acceptance: bool = False
 
 
 def path_of(place: Place) -> str:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from keyturn.scanner.model import Finding, Notice, Report
 
 _STALE_SHOWN: Final = 20
+_ACCEPTANCE: Final = (
+    "note: what is no secret is accepted by a comment on its line, keyturn:allow FINGERPRINT, "
+    "or by a baseline, --write-baseline .keyturn/baseline.toml"
+)
 _COLORS: Final = {"block": "\x1b[1;31m", "warn": "\x1b[33m"}
 _PLAIN: Final = "\x1b[0m"
 
@@ -31,6 +35,8 @@ def render(report: Report, options: Options) -> str:
     lines += _notices(report, options)
     lines += _stale(report)
     lines += [f"note: judged by {printable(one)}" for one in report.judged_by]
+    if report.findings and options.acceptance:
+        lines.append(_ACCEPTANCE)
     lines.append(_summary(report, options))
     return "\n".join(lines) + "\n"
 
