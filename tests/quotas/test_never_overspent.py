@@ -44,6 +44,7 @@ class Story:
     nodes: list[tuple[QuotaKeeper, str]] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
     held: Held = field(default_factory=list)
+    restored: bool = False
 
     async def step(self) -> None:
         """Let one thing happen."""
@@ -124,6 +125,7 @@ class Story:
         database.lose_answers = self.chance.random() < 0.3
         if self.chance.random() < 0.1:
             database.maintain(lambda c: start_log(c, database.clock.now()))
+            self.restored = True
 
     def check(self) -> None:
         """Compare what was admitted with what was granted, and every sum with its parts."""
@@ -187,7 +189,11 @@ def test_what_is_admitted_never_exceeds_the_balance(tmp_path_factory: pytest.Tem
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_what_every_node_settles_is_what_was_admitted(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
-    """When every node that was killed comes back with its file, nothing is stranded and all is counted to the unit."""
+    """When every node that was killed comes back with its file, nothing is stranded and all is counted to the unit.
+
+    After a restore a block may be stranded that no file counts, for a node may have spent and settled it already in
+    what was lost; what was admitted is still counted.
+    """
 
     async def run() -> None:
         story = Story(World(tmp_path_factory.mktemp("story")), random.Random(seed))
@@ -201,8 +207,8 @@ def test_what_every_node_settles_is_what_was_admitted(tmp_path_factory: pytest.T
         await story.settle()
         found = story.world.database.maintain(lambda c: store.accounts(c, [name for _, name in story.admitted]))
         for (_, name), units in story.admitted.items():
-            assert (units, 0, 0) == (
-                (found[name].spent, found[name].leased, found[name].stranded) if name in found else (0, 0, 0)
-            )
+            account = found.get(name)
+            assert (units, 0) == ((account.spent, account.leased) if account else (0, 0))
+            assert story.restored or account is None or account.stranded == 0
 
     asyncio.run(run())
