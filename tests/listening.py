@@ -35,7 +35,8 @@ async def listening(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIte
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for writer in writers:
-            writer.transport.abort()
+            if tls is None or not writer.is_closing():  # Python 3.11.2 fails to abort TLS that is closing
+                writer.transport.abort()
         for writer in writers:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
