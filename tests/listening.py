@@ -1,4 +1,4 @@
-"""A server of raw bytes for tests, of which nothing is left when they are done with it."""
+"""Connections of raw bytes for tests, of which nothing is left when they are done with them."""
 
 import asyncio
 import contextlib
@@ -40,3 +40,15 @@ async def listening(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIte
         for writer in writers:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Connect to a port of 127.0.0.1; on leaving the connection is reset.  Raises OSError when it is refused."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

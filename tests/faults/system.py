@@ -14,7 +14,7 @@ import httpx
 
 from keyturn.audit.verification import verify_server
 from keyturn.testing.waiting import eventually, until
-from tests.listening import listening
+from tests.listening import connected, listening
 
 if TYPE_CHECKING:
     from keyturn.audit.findings import Report
@@ -227,17 +227,11 @@ class Proxy:
         self._writers.add(writer)
         flow = _Flow()
         try:
-            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+            async with connected(self._target) as (there, back):
+                self._writers.add(back)
+                await asyncio.gather(self._pump(flow, reader, back), self._pump(flow, there, writer))
         except OSError:
             writer.transport.abort()
-            return
-        self._writers.add(back)
-        try:
-            await asyncio.gather(self._pump(flow, reader, back), self._pump(flow, there, writer))
-        finally:
-            back.transport.abort()
-            with contextlib.suppress(OSError):
-                await back.wait_closed()
 
     async def _pump(self, flow: _Flow, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         try:

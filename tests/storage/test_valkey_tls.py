@@ -10,7 +10,7 @@ from keyturn.testing.valkey import ValkeyServer
 from keyturn.verify.spending import LimitDemand
 from keyturn.wire.policy import LimitRule
 from tests.http.test_serve import tls_files
-from tests.listening import listening
+from tests.listening import connected, listening
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -31,8 +31,8 @@ async def tls_in_front(port: int, certificate: Path, key: Path) -> AsyncIterator
     context.load_cert_chain(certificate, key)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner, outer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(_copy(reader, outer), _copy(inner, writer))
+        async with connected(port) as (inner, outer):
+            await asyncio.gather(_copy(reader, outer), _copy(inner, writer))
 
     async with listening(serve, context) as before:
         yield before
