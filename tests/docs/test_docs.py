@@ -36,7 +36,8 @@ _LINK = re.compile(r"\[[^\]\n]*\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)|^\[[^\]\n]
 
 
 @cache
-def _tracked() -> list[Path]:
+def tracked() -> list[Path]:
+    """Return the files of the repository, without what was made beside them."""
     if (ROOT / ".git").exists():
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)  # noqa: S607
         paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
@@ -47,14 +48,14 @@ def _tracked() -> list[Path]:
 
 
 def _texts() -> Iterator[tuple[Path, str]]:
-    for path in _tracked():
+    for path in tracked():
         content = path.read_bytes()
         if b"\0" not in content:
             yield path.relative_to(ROOT), content.decode("utf-8", errors="replace")
 
 
 def _documents() -> list[Path]:
-    return [path for path in _tracked() if path.suffix == ".md"]
+    return [path for path in tracked() if path.suffix == ".md"]
 
 
 def _findings(pattern: re.Pattern[str]) -> list[str]:
